@@ -18,11 +18,12 @@ class LookalikesConfig:
 
     mode: LookalikesMode = "auto"
     """auto: a doubtful pair takes part if independent other pairs support it; if fewer than three pairs without
-    support have a probability below 0.1, all pairs take part. strict: a doubtful pair takes no part. off: the
-    probability of a pair is not estimated, and every pair that the others do not contradict takes part."""
+    support have a score below 0.1, all pairs take part. strict: a doubtful pair takes no part. off: scores are not
+    estimated, and every pair that the others do not contradict takes part."""
 
     min_probability: float = 0.5
-    """A pair whose probability to be a true overlap is smaller is doubtful."""
+    """A pair whose score is smaller is doubtful. The score, 0 to 1, tells how likely both images show the same place.
+    In a scene without twins, the score of a doubtful pair is smaller than its calibrated probability."""
 
     trust_pairs: str = ""
     """Text file with two names of images a line: verified pairs that always take part in mapping. "" for none."""

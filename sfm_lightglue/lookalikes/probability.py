@@ -147,7 +147,7 @@ def scene_probabilities(
 
 
 def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
-    """The score [P] of each verified pair of a scene: a probability to be a true overlap on the scale of the rules.
+    """The score [P] in [0, 1] of each verified pair: how likely it is a true overlap, on the scale of the rules.
 
     In some scenes most pairs are wrong. The fraction of true pairs is estimated from the pairs themselves, and the
     probabilities follow it. It is never larger than that of the model: that most pairs of a scene are true is no reason
@@ -167,8 +167,10 @@ def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None =
 def calibrated_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
     """The calibrated probability [P] of each verified pair of a scene to be a true overlap.
 
-    Of pairs with a value near .8, about 80 % are true overlaps, in rendered scenes without complete twins. Where twins
-    match as completely as one place does, the values have no meaning, whether the library noticed the twins or not.
+    Of pairs with a value near .8, about 80 % should be true overlaps. The mean error of this was .036 in rendered
+    scenes of kinds that were not trained on, .064 in those of a benchmark, and .140 in the same with another seed: a
+    value in the middle says little about one scene. Scenes with complete twins were left out, by their truth. Where
+    twins match as completely as one place does, the values have no meaning, whether the library noticed them or not.
 
     Args:
         cues: of all pairs of the scene.

@@ -19,8 +19,8 @@ MIN_MATCHES_OF_DOUBTFUL_PAIR = 30
 MAX_DOUBTFUL_PAIRS = 40
 """Doubtful pairs that are listed, and whose matches can be drawn: those with the most matches."""
 
-MIN_PROBABILITY = 0.5
-"""A pair that was used is listed as doubtful if its probability to be a true overlap is lower."""
+MIN_SCORE = 0.5
+"""A pair that was used is listed as doubtful if its score is lower."""
 
 STATUS_TEXTS = {
     "registered": "registered",
@@ -121,14 +121,15 @@ class DoubtfulPair:
         num_matches: of the matcher.
         num_inliers: of the geometry; 0 without one.
         why: in words.
-        probability: that it shows the same place, 0 to 1; None if it was not estimated.
+        score: how likely it shows the same place, 0 to 1; for doubtful pairs, smaller than the calibrated probability.
+            None if it was not estimated.
     """
 
     names: tuple[str, str]
     num_matches: int
     num_inliers: int
     why: str
-    probability: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,11 @@ class RecordedPair:
     """What the record of a run says of a verified pair.
 
     Args:
-        probability: that it is a true overlap, 0 to 1; None for a pair that was left out after a fold.
+        score: how likely it is a true overlap, 0 to 1; None for a pair that was left out after a fold.
         status: "used", "apart" or "contradicted".
     """
 
-    probability: float | None
+    score: float | None
     status: str
 
 
@@ -165,15 +166,15 @@ def doubtful_pairs(
     for pair in counts.pairs:
         known = recorded.get(pair.names)
         if known is not None:
-            if known.status == "used" and (known.probability or 0.0) >= MIN_PROBABILITY:
+            if known.status == "used" and (known.score or 0.0) >= MIN_SCORE:
                 continue
             why = _TEXT_FROM_STATUS.get(known.status, known.status)
         elif pair.kind == "" and pair.num_matches >= MIN_MATCHES_OF_DOUBTFUL_PAIR:
             why = "many matches, but no geometry: chance would match as many, or other pairs contradict it"
         else:
             continue
-        probability = None if known is None else known.probability
-        found.append(DoubtfulPair(pair.names, pair.num_matches, pair.num_inliers, why, probability))
+        score = None if known is None else known.score
+        found.append(DoubtfulPair(pair.names, pair.num_matches, pair.num_inliers, why, score))
     return tuple(sorted(found, key=lambda pair: (-pair.num_matches, pair.names))[:limit])
 
 
@@ -185,7 +186,7 @@ def recorded_pairs(record: Mapping[str, Any]) -> dict[tuple[str, str], RecordedP
     names = evidence["images"]
     return {
         (min(names[idx0], names[idx1]), max(names[idx0], names[idx1])): RecordedPair(
-            None if probability is None else float(probability), str(status)
+            None if score is None else float(score), str(status)
         )
-        for idx0, idx1, probability, status in evidence["pairs"]
+        for idx0, idx1, score, status in evidence["pairs"]
     }

@@ -44,7 +44,9 @@ class SecondChanceConfig:
     """Number of registered images, the most similar ones, with which each attempt is made."""
 
     max_pairs_between: int = 8
-    """Largest number of pairs that are asked for between two models, so that they can be merged; 0 asks for none."""
+    """Largest number of pairs that are asked for between two models, so that they can be merged. 0 asks for none,
+    and also switches off the search for joint hypotheses: no models are joined by what all images of one say about
+    its position in the other."""
 
     def __post_init__(self) -> None:
         if self.max_images < 0 or self.max_pairs_between < 0:

@@ -146,7 +146,7 @@ def test_doubtful_pairs_are_those_without_a_geometry_and_the_improbable_ones() -
     evidence = {"images": ["a", "b", "d"], "pairs": [[1, 2, 0.1, "apart"], [0, 1, 0.9, "used"]]}
     found = doubtful_pairs(DatabaseCounts({}, pairs), recorded_pairs({"pairs": evidence}))
     assert [pair.names for pair in found] == [("b", "d"), ("a", "c")]
-    assert [pair.probability for pair in found] == [0.1, None]
+    assert [pair.score for pair in found] == [0.1, None]
     assert "look alike" in found[0].why and "no geometry" in found[1].why
 
 

@@ -16,10 +16,10 @@ from sfm_lightglue.colmap.pair_counts import DatabaseCounts, PairCount
 from sfm_lightglue.errors import ConfigError, DataError
 from sfm_lightglue.execution.executor import SERIAL
 from sfm_lightglue.report import REPORT_NAME, ReportConfig, write, write_report
-from sfm_lightglue.report.images_table import doubtful_pairs
+from sfm_lightglue.report.images_table import DoubtfulPair, doubtful_pairs
 from sfm_lightglue.report.page_data import data_of_script
 from sfm_lightglue.report.sources import find_sources
-from sfm_lightglue.report.write import gather
+from sfm_lightglue.report.write import gather, page_in_one_file
 
 
 @pytest.fixture
@@ -135,6 +135,14 @@ def test_every_doubtful_pair_that_is_listed_can_be_drawn(finished: Path, small_s
     doubtful = doubtful_pairs(DatabaseCounts({}, tuple(counts)), {})
     assert len(doubtful) == 40
     assert len(data_of_script(replace(gathered, doubtful=doubtful), {})["doubtful"]) == 40
+
+
+def test_the_evidence_of_a_pair_is_called_a_score(finished: Path, small_scene_dir: Path) -> None:
+    gathered = gather(find_sources(finished, small_scene_dir / "images"), SERIAL)
+    doubtful = (DoubtfulPair(gathered.counts.pairs[0].names, 900, 100, "", 0.12),)
+    page = page_in_one_file(replace(gathered, doubtful=doubtful), "key", "title").decode()
+    assert '<th scope="col">score</th>' in page and "<td>0.12</td>" in page
+    assert '<th scope="col">probability</th>' not in page
 
 
 def test_without_photos_a_warning_says_how_to_get_them(output: Path, caplog: pytest.LogCaptureFixture) -> None:
