@@ -42,9 +42,9 @@ points tie them together. The least numbers of each image and of each parameter 
 
 _ENOUGH_OF_POSE, _MOST_OF_POSE, _ENOUGH_OF_POSES = 1000, 2000, 40_000
 """Observations of an image by which its pose is adjusted, at least and at most, and of all images between these; the
-points of all others follow with fixed poses. With all observations the adjustment takes three to five times as long,
-and the errors of the centres are not smaller; with 1,000 those of 12 images are a tenth larger. Of them,
-`_ENOUGH_OF_IMAGE` must be precise ones."""
+points of all others follow with fixed poses. With all observations both take about twice as long, and the errors of
+the centres are not clearly smaller; with 1,000 those of 12 images are a tenth larger. Of them, `_ENOUGH_OF_IMAGE` must
+be precise ones."""
 
 _MOST = 0.8
 """All points are adjusted together with the poses if these need a larger part of all observations."""
