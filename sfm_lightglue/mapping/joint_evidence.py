@@ -43,6 +43,9 @@ many times as far is hidden."""
 _MAX_IMAGES, _MAX_POINTS = 40, 3000
 """Images and points of a model that are looked at; evenly chosen from more."""
 
+_MIN_SHOWN = 3
+"""Fewest points of the other model that are found in an image that counts."""
+
 _TRACK_QUANTILE, _LEAST_SIMILARITY = 0.25, 0.68
 """Descriptors match if they are as similar as this quantile of those of neighbouring observations of one point, but at
 least this similar."""
@@ -114,12 +117,14 @@ class JointEvidence:
     Args:
         num_expected: of points and images, counted for each image.
         num_matched: of them, found near the expected place.
-        is_matched: [P] points of the target, then of the source, that are found in an image.
+        num_points: different points of the target, and of the source, that are found in an image of the other one.
+        num_images: images of the target, and of the source, in which enough points of the other one are found.
     """
 
     num_expected: int
     num_matched: int
-    is_matched: BoolArray
+    num_points: tuple[int, int]
+    num_images: tuple[int, int]
 
     @property
     def fraction(self) -> float:
@@ -138,17 +143,21 @@ def joint_evidence(
         target_from_source: between their worlds, as it is supposed.
         min_similarity: smallest cosine between descriptors that match.
     """
-    num_expected, num_matched, masks = 0, 0, []
+    num_expected, num_matched, num_points, num_images = 0, 0, [], []
     for points, images, images_from_points in (
         (target, source, target_from_source.inverse()),
         (source, target, target_from_source),
     ):
-        mask = np.zeros(len(points.xyz), np.bool_)
+        is_found, num_showing = np.zeros(len(points.xyz), np.bool_), 0
         for rows, is_matched in _looked_for(points, images, images_from_points, min_similarity):
             num_expected, num_matched = num_expected + len(rows), num_matched + int(is_matched.sum())
-            mask[rows[is_matched]] = True
-        masks.append(mask)
-    return JointEvidence(num_expected, num_matched, np.concatenate(masks))
+            is_found[rows[is_matched]] = True
+            num_showing += bool(is_matched.sum() >= _MIN_SHOWN)
+        num_points.append(int(is_found.sum()))
+        num_images.append(num_showing)
+    of_target, of_source = num_points
+    in_source, in_target = num_images
+    return JointEvidence(num_expected, num_matched, (of_target, of_source), (in_target, in_source))
 
 
 def least_similarity(sides: Sequence[EvidenceSide]) -> float:
@@ -159,7 +168,7 @@ def least_similarity(sides: Sequence[EvidenceSide]) -> float:
 
 
 def _evenly(num: int, most: int) -> IndexArray:
-    return np.unique(np.linspace(0, num - 1, min(num, most)).astype(np.int64))
+    return np.unique(np.linspace(0, max(num - 1, 0), min(num, most)).astype(np.int64))
 
 
 def _view(
@@ -167,8 +176,10 @@ def _view(
 ) -> EvidenceView:
     found = np.asarray(descriptors, np.float32)
     own = point_ids_of(image)[: len(found)]
-    rows = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
-    point_rows = np.where((own >= 0) & (ids[rows] == own), rows, -1)
+    point_rows = np.full(len(own), -1, np.int64)
+    if len(ids) > 0:
+        rows = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
+        point_rows = np.where((own >= 0) & (ids[rows] == own), rows, -1)
     unit = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.float32(1e-12))
     pose = Rigid3.from_matrix(image.cam_from_world().matrix())
     return EvidenceView(pose, model.cameras[image.camera_id], pixels_of(image)[: len(found)], unit, point_rows)

@@ -1,10 +1,11 @@
 """The position of one model in another that clearly explains all images of both better than every other one.
 
 Each verified pair between two models says how they lie to each other. In a scene with places that look alike, many
-pairs say that one place lies on top of the other: twins look more alike than neighbours, which share little. So the
-position with the largest overlap is not believed. It is refuted if most points of one model are missing in the images
-of the other, though they should be seen. If one other position is left that several pairs tell, and whose points are
-found, the models lie like that. If the largest overlap is not refuted, or nothing was compared, nothing is known.
+pairs say that one place lies on top of the other: twins look more alike than neighbours, which share little. So a
+position with the largest overlap, or only a little less, is never believed. It must be refuted: most points of one
+model are missing in the images of the other, though they should be seen. If one other position is left that several
+pairs tell, and whose points are found in several images of both models, the models lie like that. If no position of
+far larger overlap is refuted, nothing is known: what is left may be that of twins.
 """
 
 from __future__ import annotations
@@ -15,37 +16,48 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.geometry.transforms import Sim3, rotation_angle_deg
+from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.colmap.image_points import point_ids_of
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, rotation_angle_deg
 from sfm_lightglue.mapping.joint_evidence import EvidenceSide, JointEvidence, joint_evidence, least_similarity
 from sfm_lightglue.mapping.link_alignment import best_alignment
 from sfm_lightglue.mapping.pair_agreement import StoredPair
 from sfm_lightglue.mapping.point_links import find_links
 from sfm_lightglue.types import ImagePair
 
-JOINT_HYPOTHESES_VERSION = 1
+JOINT_HYPOTHESES_VERSION = 2
 """Number to raise when a change of the code joins other models."""
 
 _MIN_LINKS = 12
 """Fewest matches of a pair with a point of a model."""
 
 _SAME_DISTANCE, _SAME_TURN_DEG = 0.15, 8.0
-"""Two pairs say the same if the cameras differ by at most this fraction of the depth of the points, and this angle."""
+"""Two positions are the same if the cameras differ by at most this fraction of the depth of the points, and this
+angle."""
 
 _MIN_PAIRS, _MIN_INDEPENDENT = 5, 2
-"""Fewest pairs of a hypothesis, and of them without a common image: 10 to 16, and 3 to 4, where it was right."""
+"""Fewest pairs of a hypothesis, and of them without a common image: 10 to 17, and 3 to 4, where it was right."""
 
 _MIN_EXPECTED, _MIN_FRACTION = 40, 0.3
-"""Fewest points that should be seen, counted for each image, and the smallest fraction that must be found: 61 to 346
-points, of which .38 to .48 were found, where it was right. By chance, .01 to .02 are found."""
+"""Fewest points that should be seen, counted for each image, and the smallest fraction that must be found: 167 to 346
+points, of which .38 to .57 were found, where it was right. By chance, .01 to .02 are found. A hypothesis of fewer
+expected points is no rival either."""
+
+_MIN_FOUND, _MIN_SHOWING = 12, 2
+"""Fewest different points of each model that are found in images of the other one, and fewest images of each in which
+several are: 17 to 110 points in 2 to 4 images where it was right. One image alone is not believed."""
 
 _MAX_RIVAL = 0.6
 """Largest fraction of found points of any other hypothesis, relative to that of the hypothesis that is believed: .17 to
 .46 in runs of rendered tables and cars, where it was right, and mostly .8 to 1.1 in shelves with equal bays."""
 
-_MIN_RIVAL_EXPECTED, _MIN_RIVAL_PAIRS = 50, 0.5
-"""Fewest expected points of another hypothesis that is compared. One with at least this fraction of the pairs, and with
-more expected points, must be among them: that of twins overlaps most."""
+_MAX_REFUTED = 0.3
+"""Largest fraction of found points of a hypothesis that is refuted: .07 to .22 at the position of twins."""
+
+_MIN_OVERLAP, _MIN_TWIN_PAIRS = 5.0, 0.5
+"""Of the other hypotheses with at least this fraction of the pairs of the one that is believed, those of the most
+expected points and of the most pairs must have at least so many times its expected points: 14 to 58 times where it was
+right. Pairs of twins whose position is told a little wrong overlap as much as the others, so they refute nothing."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,15 +78,36 @@ class JointHypothesis:
 
     def __str__(self) -> str:
         """What is known of it, for the log."""
-        found = f"{self.evidence.num_matched} of {self.evidence.num_expected} points found"
-        return f"{len(self.pairs)} pairs tell a position, {found}"
+        evidence = self.evidence
+        found = f"{evidence.num_matched} of {evidence.num_expected} points found"
+        different = f"{evidence.num_points[0]} and {evidence.num_points[1]} different ones"
+        images = f"in {evidence.num_images[0]} and {evidence.num_images[1]} images"
+        return f"{len(self.pairs)} pairs tell a position, {found} ({different}, {images})"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ClearPosition:
+    """The hypothesis that is believed, and the next one.
+
+    Args:
+        best: is believed.
+        rival: of the other ones that were compared, that with the largest fraction of found points.
+    """
+
+    best: JointHypothesis
+    rival: JointHypothesis
+
+    @property
+    def rival_ratio(self) -> float:
+        """Fraction of found points of the rival relative to that of the best; the smaller, the clearer."""
+        return self.rival.evidence.fraction / self.best.evidence.fraction
 
 
 def joint_hypotheses(
     target: pycolmap.Reconstruction,
     source: pycolmap.Reconstruction,
     pairs: Sequence[StoredPair],
-    descriptors_of: Callable[[str], AnyArray],
+    side_of: Callable[[pycolmap.Reconstruction], EvidenceSide],
     seed: int,
 ) -> list[JointHypothesis]:
     """The positions of a model in another that verified pairs tell, those of most pairs first.
@@ -83,57 +116,118 @@ def joint_hypotheses(
         target: a model.
         source: another model of other images.
         pairs: verified pairs between their images, also doubtful ones.
-        descriptors_of: gives those [N, D] of the first N keypoints of an image.
+        side_of: gives a model with its descriptors; asked only if a position may be believed.
         seed: of the random samples.
+
+    Returns:
+        The hypotheses; none if too few pairs tell one position.
     """
-    sides = [EvidenceSide.of_model(model, descriptors_of) for model in (target, source)]
-    centers = np.array([view.pose.center for view in sides[1].views])
-    depth = _median_depth(sides[0])
+    depth = _median_depth(target)
+    if depth is None or len(pairs) < _MIN_PAIRS:
+        return []
+    same = _Same(_centers(source), depth)
     clusters: list[tuple[Sim3, list[StoredPair]]] = []
     for pair, found in _told(target, source, pairs, seed):
-        for first, members in clusters:
-            distance = float(np.linalg.norm(first @ centers - found @ centers, axis=1).max())
-            turn_deg = rotation_angle_deg(first.R.T @ found.R)
-            if distance <= _SAME_DISTANCE * depth and turn_deg <= _SAME_TURN_DEG:
-                members.append(pair)
-                break
-        else:
+        near = next((members for first, members in clusters if same.are(first, found)), None)
+        if near is None:
             clusters.append((found, [pair]))
+        else:
+            near.append(pair)
+    if not any(_may_be_believed(members) for _, members in clusters):
+        return []
+    refined = _merged([(_refined(target, source, each, seed), each[1]) for each in clusters], same)
+    again = _merged([(_refined(target, source, each, seed), each[1]) for each in refined], same)
+    sides = side_of(target), side_of(source)
     min_similarity, hypotheses = least_similarity(sides), []
-    for first, members in clusters:
-        refined = best_alignment(find_links(target, source, members), seed) or first
-        evidence = joint_evidence(sides[0], sides[1], refined, min_similarity)
-        names = tuple(sorted(ImagePair.from_names(pair.name0, pair.name1) for pair in members))
-        hypotheses.append(JointHypothesis(names, _num_independent(names), refined, evidence))
+    for position, members in again:
+        evidence = joint_evidence(*sides, position, min_similarity)
+        names = _names(members)
+        hypotheses.append(JointHypothesis(names, _num_independent(names), position, evidence))
     return sorted(hypotheses, key=lambda each: (-len(each.pairs), each.pairs))
 
 
-def clear_hypothesis(hypotheses: Sequence[JointHypothesis]) -> JointHypothesis | None:
-    """The hypothesis that is clearly better than every other one; None if there is none, or nothing was compared.
+def clear_hypothesis(hypotheses: Sequence[JointHypothesis]) -> ClearPosition | None:
+    """The hypothesis that is clearly better than every other one; None if there is none, or none refutes the twins.
 
     Args:
         hypotheses: of two models.
     """
-    possible = [
-        each
-        for each in hypotheses
-        if len(each.pairs) >= _MIN_PAIRS
-        and each.num_independent >= _MIN_INDEPENDENT
-        and each.evidence.num_expected >= _MIN_EXPECTED
-        and each.evidence.fraction >= _MIN_FRACTION
-    ]
+    possible = [each for each in hypotheses if _is_possible(each)]
     if not possible:
         return None
     best = max(possible, key=lambda each: (each.evidence.fraction, each.pairs))
-    rivals = [each for each in hypotheses if each is not best and each.evidence.num_expected >= _MIN_RIVAL_EXPECTED]
+    rivals = [each for each in hypotheses if each is not best and each.evidence.num_expected >= _MIN_EXPECTED]
     if any(each.evidence.fraction > _MAX_RIVAL * best.evidence.fraction for each in rivals):
         return None
-    is_compared = any(
-        len(each.pairs) >= _MIN_RIVAL_PAIRS * len(best.pairs)
-        and each.evidence.num_expected >= best.evidence.num_expected
-        for each in rivals
+    twins = [each for each in rivals if len(each.pairs) >= _MIN_TWIN_PAIRS * len(best.pairs)]
+    if not twins:
+        return None
+    of_most_points = max(twins, key=lambda each: (each.evidence.num_expected, each.pairs))
+    of_most_pairs = max(twins, key=lambda each: (len(each.pairs), each.pairs))
+    for twin in (of_most_points, of_most_pairs):
+        is_larger = twin.evidence.num_expected >= _MIN_OVERLAP * best.evidence.num_expected
+        if not is_larger or twin.evidence.fraction > _MAX_REFUTED:
+            return None
+    return ClearPosition(best, max(rivals, key=lambda each: (each.evidence.fraction, each.pairs)))
+
+
+def _is_possible(hypothesis: JointHypothesis) -> bool:
+    evidence = hypothesis.evidence
+    return (
+        len(hypothesis.pairs) >= _MIN_PAIRS
+        and hypothesis.num_independent >= _MIN_INDEPENDENT
+        and evidence.num_expected >= _MIN_EXPECTED
+        and evidence.fraction >= _MIN_FRACTION
+        and min(evidence.num_points) >= _MIN_FOUND
+        and min(evidence.num_images) >= _MIN_SHOWING
     )
-    return best if is_compared else None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Same:
+    """Tells whether two positions of a model in another are the same.
+
+    Args:
+        centers: [N, 3] of the cameras of the source.
+        depth: usual depth of the points of the target.
+    """
+
+    centers: Float64Array
+    depth: float
+
+    def are(self, first: Sim3, second: Sim3) -> bool:
+        distance = float(np.linalg.norm(first @ self.centers - second @ self.centers, axis=1).max())
+        return distance <= _SAME_DISTANCE * self.depth and rotation_angle_deg(first.R.T @ second.R) <= _SAME_TURN_DEG
+
+
+def _refined(
+    target: pycolmap.Reconstruction,
+    source: pycolmap.Reconstruction,
+    cluster: tuple[Sim3, Sequence[StoredPair]],
+    seed: int,
+) -> Sim3:
+    first, members = cluster
+    return best_alignment(find_links(target, source, members), seed) or first
+
+
+def _merged(clusters: Sequence[tuple[Sim3, Sequence[StoredPair]]], same: _Same) -> list[tuple[Sim3, list[StoredPair]]]:
+    """The clusters, of those at the same position all pairs together; that of most pairs tells the position."""
+    found: list[tuple[Sim3, list[StoredPair]]] = []
+    for position, members in sorted(clusters, key=lambda each: (-len(each[1]), _names(each[1]))):
+        near = next((others for other, others in found if same.are(other, position)), None)
+        if near is None:
+            found.append((position, [*members]))
+        else:
+            near.extend(members)
+    return found
+
+
+def _names(pairs: Sequence[StoredPair]) -> tuple[ImagePair, ...]:
+    return tuple(sorted(ImagePair.from_names(pair.name0, pair.name1) for pair in pairs))
+
+
+def _may_be_believed(pairs: Sequence[StoredPair]) -> bool:
+    return len(pairs) >= _MIN_PAIRS and _num_independent(_names(pairs)) >= _MIN_INDEPENDENT
 
 
 def _told(
@@ -149,10 +243,22 @@ def _told(
     return sorted(found, key=lambda each: (-len(each[0].rows0), each[0].name0, each[0].name1))
 
 
-def _median_depth(side: EvidenceSide) -> float:
-    """Median depth of the points that the images of a model observe."""
-    depths = [(view.pose @ side.xyz[view.point_rows[view.point_rows >= 0]])[:, 2] for view in side.views]
-    return float(np.median(np.concatenate(depths)))
+def _centers(model: pycolmap.Reconstruction) -> Float64Array:
+    """Centres [N, 3] of the cameras of a model."""
+    poses = [Rigid3.from_matrix(model.images[k].cam_from_world().matrix()) for k in sorted(model.reg_image_ids())]
+    return np.array([pose.center for pose in poses], np.float64).reshape(-1, 3)
+
+
+def _median_depth(model: pycolmap.Reconstruction) -> float | None:
+    """Median depth of the points that the images of a model observe; None if they observe none."""
+    depths = []
+    for k in sorted(model.reg_image_ids()):
+        image = model.images[k]
+        ids = point_ids_of(image)
+        xyz = np.array([model.points3D[point].xyz for point in ids[ids >= 0].tolist()], np.float64).reshape(-1, 3)
+        depths.append((Rigid3.from_matrix(image.cam_from_world().matrix()) @ xyz)[:, 2])
+    together = np.concatenate(depths) if depths else np.zeros(0)
+    return float(np.median(together)) if len(together) > 0 else None
 
 
 def _num_independent(pairs: Sequence[ImagePair]) -> int:

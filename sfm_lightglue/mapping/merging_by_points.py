@@ -173,6 +173,22 @@ def is_of_pieces(note: str) -> bool:
     return _APART in note or _MERGED in note
 
 
+def joining_note(sizes: tuple[int, int], num_pairs: int, found: str, of_next: str) -> str:
+    """The note of a model that was merged by doubtful pairs.
+
+    Args:
+        sizes: numbers of images of both models before.
+        num_pairs: that were kept apart before.
+        found: how many of how many expected points are found in the images of the other model.
+        of_next: the same at the next position.
+    """
+    return (
+        f"models of {sizes[0]} and {sizes[1]} images {_MERGED} {num_pairs} pairs that may show places that look alike,"
+        f" because {found} expected points are found at this position, and {of_next} at the next one; `--lookalikes"
+        " strict` keeps them apart"
+    )
+
+
 def connect_points(merged: pycolmap.Reconstruction, links: PointLinks, alignment: LinkAlignment) -> None:
     """Make one point of the two points of a match that fits, and continue tracks by matches with one point.
 
@@ -219,4 +235,12 @@ def _num_connecting(model: pycolmap.Reconstruction, sides: tuple[set[int], set[i
     )
 
 
-__all__ = ["MERGING_VERSION", "MergedPieces", "PieceMerging", "connect_points", "is_of_models_apart", "is_of_pieces"]
+__all__ = [
+    "MERGING_VERSION",
+    "MergedPieces",
+    "PieceMerging",
+    "connect_points",
+    "is_of_models_apart",
+    "is_of_pieces",
+    "joining_note",
+]

@@ -178,8 +178,9 @@ def find_links(
     """
     models = target, source
     images = [{model.images[i].name: model.images[i] for i in sorted(model.reg_image_ids())} for model in models]
-    points = [{name: point_ids_of(image) for name, image in each.items()} for each in images]
     shared = images[0].keys() & images[1].keys()
+    asked = shared | {name for pair in pairs for name in (pair.name0, pair.name1)}
+    points = [{name: point_ids_of(image) for name, image in each.items() if name in asked} for each in images]
     doubted: set[str] = set()
     found: list[tuple[tuple[str, str], IndexArray]] = []
     for pair in pairs:

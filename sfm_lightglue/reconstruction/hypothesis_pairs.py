@@ -7,15 +7,18 @@ one position of the models explains them clearly better than all others; see `jo
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.mapping.joint_hypotheses import clear_hypothesis, joint_hypotheses
+from sfm_lightglue.mapping.joint_evidence import EvidenceSide
+from sfm_lightglue.mapping.joint_hypotheses import ClearPosition, clear_hypothesis, joint_hypotheses
 from sfm_lightglue.mapping.judgement import JudgedModel
+from sfm_lightglue.mapping.merging_by_points import joining_note
 from sfm_lightglue.mapping.pair_agreement import StoredPair
 from sfm_lightglue.reconstruction.piece_merging import MAX_MODELS, registered_names
 from sfm_lightglue.stages.added_pairs import AddedPair, AddedPairs
@@ -28,6 +31,12 @@ logger = logging.getLogger(__name__)
 _MAX_PAIRS = 100
 """Pairs between two models that are looked at; evenly chosen from more."""
 
+_MAX_IMAGES = 200
+"""Largest number of images of a scene that is looked at: all points of two models are compared for each position."""
+
+_NUM_LOGGED = 3
+"""Hypotheses of two models that are logged, those of most pairs."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HypothesisPairs:
@@ -36,45 +45,64 @@ class HypothesisPairs:
     Args:
         hard: matches the ordinary keypoints of pairs and verifies them, with the store.
         weighed: the verified pairs of the scene.
-        left_out: pairs that joined places that look alike in a model; they join nothing.
+        distrusted: pairs that joined places that look alike in a model, also those that take part again. A position
+            that one of them tells is that of twins.
         seed: of random samples.
     """
 
     hard: HardPairs
     weighed: WeighedPairs
-    left_out: frozenset[ImagePair]
+    distrusted: frozenset[ImagePair]
     seed: int
 
     def find(self, published: Sequence[JudgedModel]) -> AddedPairs:
-        """The pairs of the position of two models that is clearly better than all others, for each two models.
+        """The pairs of the position of two models that is clearly better than all others.
+
+        The positions of three models are not compared with each other, so only the two models of the clearest one are
+        joined.
 
         Args:
             published: the models, the largest first.
         """
-        found: dict[ImagePair, AddedPair] = {}
-        for first, second in combinations(published[:MAX_MODELS], 2):
-            found |= self._between(first, second)
-        return AddedPairs(dict(sorted(found.items())), joining=frozenset(found))
+        if len(self.hard.features) > _MAX_IMAGES:
+            return AddedPairs()
+        side_of_id: dict[int, EvidenceSide] = {}  # the models live as long as this call
 
-    def _between(self, first: JudgedModel, second: JudgedModel) -> dict[ImagePair, AddedPair]:
+        def side_of(model: pycolmap.Reconstruction) -> EvidenceSide:
+            if id(model) not in side_of_id:
+                side_of_id[id(model)] = EvidenceSide.of_model(model, self._descriptors)
+            return side_of_id[id(model)]
+
+        found = [self._between(first, second, side_of) for first, second in combinations(published[:MAX_MODELS], 2)]
+        clear = [each for each in found if each is not None]
+        if not clear:
+            return AddedPairs()
+        joining = min(clear, key=lambda each: each.position.rival_ratio)
+        pairs = {pair: joining.matched[pair] for pair in joining.position.best.pairs if pair not in self.weighed.kept}
+        return AddedPairs(pairs, joining=frozenset(joining.position.best.pairs), joining_note=joining.note)
+
+    def _between(
+        self, first: JudgedModel, second: JudgedModel, side_of: Callable[[pycolmap.Reconstruction], EvidenceSide]
+    ) -> _Joining | None:
         names = registered_names(first), registered_names(second)
         if names[0] & names[1]:  # these are merged by their common images, or contradict each other
-            return {}
+            return None
         weighed = self.weighed
         verified = sorted({*weighed.kept, *weighed.contradicted, *weighed.apart})
         pairs = [pair for pair in verified if _connects(pair, *names)]
         if not any(pair in weighed.apart for pair in pairs):
-            return {}
+            return None
         chosen = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), _MAX_PAIRS)).astype(np.int64)).tolist()
-        matched = {pair: found for pair in (pairs[k] for k in chosen) if (found := self._matched(pair)) is not None}
+        asked = sorted({*(pairs[k] for k in chosen), *(pair for pair in pairs if pair in self.distrusted)})
+        matched = {pair: found for pair in asked if (found := self._matched(pair)) is not None}
         stored = [self._stored(pair, each) for pair, each in matched.items()]
-        hypotheses = joint_hypotheses(first.model, second.model, stored, self._descriptors, self.seed)
+        hypotheses = joint_hypotheses(first.model, second.model, stored, side_of, self.seed)
+        told = "; ".join(str(each) for each in hypotheses[:_NUM_LOGGED]) or "no position that could be believed"
+        logger.info("models of %d and %d images: %s", len(names[0]), len(names[1]), told)
         clear = clear_hypothesis(hypotheses)
-        sizes = len(names[0]), len(names[1])
-        logger.info(
-            "models of %d and %d images: %s", *sizes, "; ".join(str(each) for each in hypotheses) or "no position"
-        )
-        return {} if clear is None else {pair: matched[pair] for pair in clear.pairs if pair not in self.left_out}
+        if clear is None or self.distrusted & {*clear.best.pairs}:
+            return None
+        return _Joining(clear, matched, (len(names[0]), len(names[1])))
 
     def _matched(self, pair: ImagePair) -> AddedPair | None:
         """The matches and the geometry of a verified pair, as it was weighed."""
@@ -101,6 +129,22 @@ class HypothesisPairs:
 
     def _descriptors(self, name: str) -> AnyArray:
         return self.hard.features[name].descriptors
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Joining:
+    """The clear position of two models, the matched pairs between them, and the numbers of their images."""
+
+    position: ClearPosition
+    matched: Mapping[ImagePair, AddedPair]
+    sizes: tuple[int, int]
+
+    @property
+    def note(self) -> str:
+        """For users, if the models are merged."""
+        best, rival = self.position.best, self.position.rival
+        found, of_rival = (f"{each.num_matched} of {each.num_expected}" for each in (best.evidence, rival.evidence))
+        return joining_note(self.sizes, len(best.pairs), found, of_rival)
 
 
 def _connects(pair: ImagePair, names0: frozenset[str], names1: frozenset[str]) -> bool:

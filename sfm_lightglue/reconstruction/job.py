@@ -32,7 +32,7 @@ from sfm_lightglue.reconstruction.map_and_judge import against_of, doubtful_pair
 from sfm_lightglue.reconstruction.no_model import explain_no_model
 from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
-from sfm_lightglue.reconstruction.second_mapping import map_with_added
+from sfm_lightglue.reconstruction.second_mapping import map_with_added, with_joining_note
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
 from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, thorough_job, was_thorough, with_thorough
 from sfm_lightglue.reconstruction.told_folds import without_many_signs
@@ -217,23 +217,25 @@ def _second_look(
     """Add pairs for images that are left over and between models, and go on with mapping."""
     if job.scene.known_poses:  # nothing is to change them
         return filled, judged, AddedPairs()
+    key = job.keys.mapped
+    taken_back = taken_back_pairs(job.store, key)
     with job.clock.stage("match"):
-        added = _look(job).find(judged, filled.weighed)
+        cameras = {image.name: image.camera for image in with_groups(job.features.decoded_images, groups)}
+        added = _look(job).find(judged, filled.weighed, cameras, taken_back | left_out_pairs(job.store, key))
     if not added.pairs:
         return filled, judged, added
     folder = new_folder(work / "second-chance")
     second = fill_database(job, folder / filled.path.name, groups, added)
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         known = second.weighed, job.config, second.guessed_camera_ids
-        doubted = job.trusted, taken_back_pairs(job.store, job.keys.mapped)
-        again = map_with_added(mapper.config, task, *known, judged, added.pairs, *doubted)
+        again = map_with_added(mapper.config, task, *known, judged, added.pairs, job.trusted, taken_back)
     if again is None:
         for name in sorted(added.altered):
             job.features.alter(name, None)
         return filled, judged, added.without_pairs()
     with store_errors(filled.path):
         publish_file(second.path, filled.path, SQLITE_SIDE_FILES)
-    return replace(second, path=filled.path), again, added
+    return replace(second, path=filled.path), with_joining_note(again, added), added
 
 
 def fill_database(

@@ -36,7 +36,7 @@ from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.second_chance import SECOND_CHANCE_VERSION, SecondChance
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import Store
-from sfm_lightglue.types import ImagePair, Scene
+from sfm_lightglue.types import Camera, ImagePair, Scene
 from sfm_lightglue.weights.lookup import entry_of, locate_weights
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,10 @@ _MORE_KEYPOINTS = 2
 
 _OTHER_EXTRACTOR, _OTHER_WEIGHTS, _OTHER_MATCHER = "aliked", "aliked-n16", "nearest"
 """Tried if its weights are installed, without weights of a matcher."""
+
+_COMPARABLE = {"sift"}
+"""Extractors whose descriptors tell whether a point is found in the images of another model: the limits were measured
+with these."""
 
 _WITH_POSE = {"registered", "other_model"}
 
@@ -76,12 +80,20 @@ class SecondLook:
     executor: Executor
     progress: Progress
 
-    def find(self, judged: Sequence[JudgedModel], weighed: WeighedPairs) -> AddedPairs:
+    def find(
+        self,
+        judged: Sequence[JudgedModel],
+        weighed: WeighedPairs,
+        camera_from_name: Mapping[str, Camera],
+        distrusted: frozenset[ImagePair] = frozenset(),
+    ) -> AddedPairs:
         """Verified pairs that may bring images into a model, or models together; nothing is done if none can.
 
         Args:
             judged: the models of the scene.
             weighed: its verified pairs.
+            camera_from_name: intrinsics with which these were verified: those of groups of cameras, if there are any.
+            distrusted: pairs that joined places that look alike in a model, also those that take part again.
         """
         options = self.config.second_chance
         published = [each for each in judged if each.verdict.outcome != "rejected"]
@@ -103,9 +115,12 @@ class SecondLook:
             limits = verified, weighed.apart, positions, options.max_pairs_between
             between = PiecePairs(hard, similar, self.plan, *limits, self.executor)
             added = added.joined(between.find(published))
-        if asks_between and self.config.lookalikes.mode == "auto":
-            known = frozenset(ImagePair.from_names(*names) for each in judged for names in each.verdict.left_out)
-            added = added.joined(HypothesisPairs(hard, weighed, known, self.config.seed).find(published))
+        is_known = self.config.extractor.name in _COMPARABLE
+        if asks_between and self.config.lookalikes.mode == "auto" and is_known:
+            left_out = {ImagePair.from_names(*names) for each in judged for names in each.verdict.left_out}
+            with_groups = replace(hard, camera_from_name=camera_from_name)
+            found = HypothesisPairs(with_groups, weighed, distrusted | left_out, self.config.seed).find(published)
+            added = added.joined(found)
         return added
 
     def use(self, added: AddedPairs) -> None:

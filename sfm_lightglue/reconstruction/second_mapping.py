@@ -16,6 +16,7 @@ from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch, still_told
 from sfm_lightglue.reconstruction.map_and_judge import Judging, against_of, num_published, probabilities_of
 from sfm_lightglue.reconstruction.told_folds import without_many_signs
+from sfm_lightglue.stages.added_pairs import AddedPairs
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.atomic_file import store_errors
 from sfm_lightglue.types import ImagePair
@@ -64,6 +65,24 @@ def map_with_added(
     again = judging.merged(_extended(judging, judged, doubtful_without(judged, set(added) & weighed.kept.keys())))
     again = still_told(without_many_signs(again), judged)
     return again if _is_better(again, judged) else None
+
+
+def with_joining_note(judged: Sequence[JudgedModel], added: AddedPairs) -> list[JudgedModel]:
+    """The models; those that doubtful pairs joined tell it.
+
+    Args:
+        judged: the models after mapping went on.
+        added: the pairs that were added.
+    """
+    found = []
+    for each in judged:
+        images = each.verdict.images
+        registered = {name for name, image in images.items() if image.status == "registered"}
+        if added.joining_note and any({pair.name0, pair.name1} <= registered for pair in added.joining):
+            notes = dict.fromkeys((*each.verdict.notes, added.joining_note))
+            each = replace(each, verdict=replace(each.verdict, notes=tuple(notes)))
+        found.append(each)
+    return found
 
 
 def doubtful_without(judged: Sequence[JudgedModel], added: Collection[ImagePair]) -> set[str]:

@@ -37,6 +37,7 @@ class AddedPairs:
         notes: what users should know, of the scene.
         altered: by which attempt the features of an image were found that replace its ordinary ones, by name.
         joining: verified pairs that were kept apart, and take part because they tell how two models lie to each other.
+        joining_note: what users should know of a model that these pairs join; not stored, as the model keeps it.
     """
 
     pairs: Mapping[ImagePair, AddedPair] = field(default_factory=dict)
@@ -44,10 +45,11 @@ class AddedPairs:
     notes: tuple[str, ...] = ()
     altered: Mapping[str, str] = field(default_factory=dict)
     joining: frozenset[ImagePair] = frozenset()
+    joining_note: str = ""
 
     def without_pairs(self) -> AddedPairs:
         """The same without pairs, if mapping with them was no improvement."""
-        return replace(self, pairs={}, altered={}, joining=frozenset())
+        return replace(self, pairs={}, altered={}, joining=frozenset(), joining_note="")
 
     def joined(self, other: AddedPairs) -> AddedPairs:
         """Both; of a pair of both, that of the other."""
@@ -57,6 +59,7 @@ class AddedPairs:
             tuple(dict.fromkeys(self.notes + other.notes)),
             {**self.altered, **other.altered},
             self.joining | other.joining,
+            self.joining_note or other.joining_note,
         )
 
 

@@ -19,6 +19,8 @@ from sfm_lightglue.mapping.pair_agreement import StoredPair
 from sfm_lightglue.mapping.verdict import ImageVerdict, ModelVerdict
 from sfm_lightglue.reconstruction import hypothesis_pairs
 from sfm_lightglue.reconstruction.hypothesis_pairs import HypothesisPairs
+from sfm_lightglue.reconstruction.second_mapping import with_joining_note
+from sfm_lightglue.stages.added_pairs import AddedPairs
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.types import ImagePair, Matches, Rejected, TwoViewGeometry
 from tests.helpers.judged_models import record, weighed_pairs
@@ -58,9 +60,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[StoredPair]:
     found: list[StoredPair] = []
 
     def hypotheses(
-        target: object, source: object, pairs: Sequence[StoredPair], descriptors_of: Any, seed: int
+        target: pycolmap.Reconstruction, source: object, pairs: Sequence[StoredPair], side_of: Any, seed: int
     ) -> list[JointHypothesis]:
-        assert descriptors_of("a0").shape == (3, 3)
+        assert side_of(target) is side_of(target), "computed once for a model"
         found.extend(pairs)
         names = {ImagePair.from_names(pair.name0, pair.name1) for pair in pairs}
         return [
@@ -68,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[StoredPair]:
                 tuple(pair for pair in chosen if pair in names),
                 8,
                 Sim3.identity(),
-                JointEvidence(num_expected, num_matched, np.zeros(0, np.bool_)),
+                JointEvidence(num_expected, num_matched, (20, 20), (3, 3)),
             )
             for chosen, num_expected, num_matched in ((TWINS, 3000, 300), (NEIGHBOURS, 400, 200))
         ]
@@ -95,10 +97,61 @@ def test_matches_that_were_changed_when_pairs_were_weighed_are_used(asked: list[
     assert found.joining == {*NEIGHBOURS} - {NEIGHBOURS[1]}
 
 
-def test_pairs_that_joined_places_in_a_fold_join_nothing(asked: list[StoredPair]) -> None:
-    left_out = frozenset(NEIGHBOURS[:1])
-    found = HypothesisPairs(hard(), weighed(), left_out, 0).find([judged(FIRST), judged(SECOND)])
-    assert found.joining == {*NEIGHBOURS[1:]}
+@pytest.mark.parametrize("distrusted", [NEIGHBOURS[0], NEIGHBOURS[7]])
+def test_a_position_that_a_pair_of_a_fold_tells_joins_nothing(asked: list[StoredPair], distrusted: ImagePair) -> None:
+    pairs = HypothesisPairs(hard(), weighed(), frozenset({distrusted}), 0)
+    assert pairs.find([judged(FIRST), judged(SECOND)]).joining == frozenset()
+    pairs = HypothesisPairs(hard(), weighed(), frozenset(TWINS), 0)
+    assert pairs.find([judged(FIRST), judged(SECOND)]).joining == {*NEIGHBOURS}
+
+
+def test_pairs_that_took_part_before_keep_their_geometry(asked: list[StoredPair]) -> None:
+    pairs = replace(weighed(), kept={NEIGHBOURS[2]: record()})
+    found = HypothesisPairs(hard(), pairs, frozenset(), 0).find([judged(FIRST), judged(SECOND)])
+    assert found.pairs.keys() == {*NEIGHBOURS} - {NEIGHBOURS[2]}
+    assert found.joining == {*NEIGHBOURS}
+
+
+def test_the_two_models_of_the_clearest_position_are_joined_alone(
+    asked: list[StoredPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = tuple(f"c{k}" for k in range(8))
+    to_third = [ImagePair(*names) for names in zip(FIRST, third, strict=True)]
+    ask = hypothesis_pairs.joint_hypotheses
+
+    def hypotheses(*arguments: Any) -> list[JointHypothesis]:
+        if {pair.name1[0] for pair in arguments[2]} == {"b"}:
+            return ask(*arguments)
+        twins, right = ask(*arguments)
+        evidence = replace(right.evidence, num_matched=300)
+        return [replace(twins, pairs=tuple(TWINS)), replace(right, pairs=tuple(to_third), evidence=evidence)]
+
+    monkeypatch.setattr(hypothesis_pairs, "joint_hypotheses", hypotheses)
+    matcher = hard()
+    matcher.features.update(dict.fromkeys(third, matcher.features["a0"]))
+    matcher.camera_from_name.update(dict.fromkeys(third))
+    pairs = HypothesisPairs(matcher, weighed((*NEIGHBOURS, *TWINS, *to_third)), frozenset(), 0)
+    found = pairs.find([judged(FIRST), judged(SECOND), judged(third)])
+    assert found.joining == {*to_third}
+    assert found.joining_note.startswith("models of 8 and 8 images were merged by 8 pairs that may show places that")
+    assert (
+        "300 of 400 expected points are found at this position, and 300 of 3000 at the next one" in found.joining_note
+    )
+    assert "`--lookalikes strict` keeps them apart" in found.joining_note
+
+
+def test_models_tell_that_doubtful_pairs_joined_them() -> None:
+    added = AddedPairs(joining=frozenset({NEIGHBOURS[0]}), joining_note="were merged by 8 pairs")
+    merged, other = with_joining_note([judged(("a0", "b0", "b1")), judged(("a1", "b2"))], added)
+    assert merged.verdict.notes == ("were merged by 8 pairs",)
+    assert other.verdict.notes == (), "only if both ends of a pair are in one model"
+    assert added.without_pairs().joining_note == ""
+
+
+def test_a_scene_of_many_images_is_not_asked_about(asked: list[StoredPair], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hypothesis_pairs, "_MAX_IMAGES", 15)
+    assert HypothesisPairs(hard(), weighed(), frozenset(), 0).find([judged(FIRST), judged(SECOND)]).pairs == {}
+    assert asked == []
 
 
 @pytest.mark.parametrize(

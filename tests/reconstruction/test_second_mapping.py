@@ -56,6 +56,9 @@ def test_models_depend_on_positions_and_on_another_extractor(scene: Scene, monke
     monkeypatch.setattr(second_chance.EXTRACTORS, "build", lambda choice, device: SiftExtractor())
     assert key() != usual
     assert key(off) == without, "no image is helped"
+    usual = key()
+    monkeypatch.setattr(second_chance, "JOINT_HYPOTHESES_VERSION", -1)
+    assert key() != usual
 
 
 def test_after_an_alteration_was_taken_back_the_keypoints_are_counted_again(scene: Scene, tmp_path: Path) -> None:
