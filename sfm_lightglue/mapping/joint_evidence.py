@@ -110,6 +110,24 @@ class EvidenceSide:
         return np.array(found, np.float64)
 
 
+class EvidenceSides:
+    """Sides of models, each of which is computed once.
+
+    Args:
+        descriptors_of: gives those [N, D] of the first N keypoints of an image.
+    """
+
+    def __init__(self, descriptors_of: Callable[[str], AnyArray]) -> None:
+        self._descriptors_of = descriptors_of
+        self._known: dict[int, tuple[pycolmap.Reconstruction, EvidenceSide]] = {}
+
+    def __call__(self, model: pycolmap.Reconstruction) -> EvidenceSide:
+        """The side of a model, which must not change."""
+        if id(model) not in self._known:  # the model is kept, so that its id stays its own
+            self._known[id(model)] = model, EvidenceSide.of_model(model, self._descriptors_of)
+        return self._known[id(model)][1]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class JointEvidence:
     """The points of two models that images of the other one should show, and those that they do.

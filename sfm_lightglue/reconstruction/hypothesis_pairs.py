@@ -7,15 +7,14 @@ one position of the models explains them clearly better than all others; see `jo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import pycolmap
 
 from sfm_lightglue.arrays import AnyArray
-from sfm_lightglue.mapping.joint_evidence import EvidenceSide
+from sfm_lightglue.mapping.joint_evidence import EvidenceSides
 from sfm_lightglue.mapping.joint_hypotheses import ClearPosition, clear_hypothesis, joint_hypotheses
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.merging_by_points import joining_note
@@ -66,14 +65,8 @@ class HypothesisPairs:
         """
         if len(self.hard.features) > _MAX_IMAGES:
             return AddedPairs()
-        side_of_id: dict[int, EvidenceSide] = {}  # the models live as long as this call
-
-        def side_of(model: pycolmap.Reconstruction) -> EvidenceSide:
-            if id(model) not in side_of_id:
-                side_of_id[id(model)] = EvidenceSide.of_model(model, self._descriptors)
-            return side_of_id[id(model)]
-
-        found = [self._between(first, second, side_of) for first, second in combinations(published[:MAX_MODELS], 2)]
+        sides = EvidenceSides(self._descriptors)
+        found = [self._between(first, second, sides) for first, second in combinations(published[:MAX_MODELS], 2)]
         clear = [each for each in found if each is not None]
         if not clear:
             return AddedPairs()
@@ -81,9 +74,7 @@ class HypothesisPairs:
         pairs = {pair: joining.matched[pair] for pair in joining.position.best.pairs if pair not in self.weighed.kept}
         return AddedPairs(pairs, joining=frozenset(joining.position.best.pairs), joining_note=joining.note)
 
-    def _between(
-        self, first: JudgedModel, second: JudgedModel, side_of: Callable[[pycolmap.Reconstruction], EvidenceSide]
-    ) -> _Joining | None:
+    def _between(self, first: JudgedModel, second: JudgedModel, sides: EvidenceSides) -> _Joining | None:
         names = registered_names(first), registered_names(second)
         if names[0] & names[1]:  # these are merged by their common images, or contradict each other
             return None
@@ -96,7 +87,7 @@ class HypothesisPairs:
         asked = sorted({*(pairs[k] for k in chosen), *(pair for pair in pairs if pair in self.distrusted)})
         matched = {pair: found for pair in asked if (found := self._matched(pair)) is not None}
         stored = [self._stored(pair, each) for pair, each in matched.items()]
-        hypotheses = joint_hypotheses(first.model, second.model, stored, side_of, self.seed)
+        hypotheses = joint_hypotheses(first.model, second.model, stored, sides, self.seed)
         told = "; ".join(str(each) for each in hypotheses[:_NUM_LOGGED]) or "no position that could be believed"
         logger.info("models of %d and %d images: %s", len(names[0]), len(names[1]), told)
         clear = clear_hypothesis(hypotheses)
