@@ -4,7 +4,13 @@ The names below are imported when they are first used: `import sfm_lightglue` it
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "linux" and "pycolmap" in sys.modules and "zlib" not in sys.modules:
+    # pycolmap exports the functions of its own zlib. Python's zlib would use them, and the process would be aborted.
+    raise ImportError("import sfm_lightglue before pycolmap: Python's zlib cannot be loaded after pycolmap")
+import zlib  # noqa: F401  # before any module of the package imports pycolmap
 
 from sfm_lightglue.version import __version__
 
