@@ -31,9 +31,9 @@ PRIOR = OverlapModel(
 """Weights that were set by hand. Training starts from them, and never changes their signs: what a cue means does not
 depend on the renderer."""
 
-PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 1e4)
 """Factors of the squared differences of the weights from those of `PRIOR` times the slope, relative to the mean loss;
-validation chooses one. The largest one leaves little more than slope and offset to the data."""
+validation chooses one. The largest one leaves slope and offset alone to the data."""
 
 _MIN_SLOPE = 0.05
 """Smallest slope of the calibrated logit."""

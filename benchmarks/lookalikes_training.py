@@ -189,20 +189,24 @@ def data_versions() -> dict[str, Any]:
     }
 
 
-def train(found: TrainingSet, output: Path, pairs_file: Path | None = None) -> None:
-    """Choose the penalty by validation, fit on all pairs, write the coefficients, and print what was measured.
+def train(
+    found: TrainingSet, output: Path, pairs_file: Path | None = None, penalty: float | None = PENALTIES[-1]
+) -> None:
+    """Fit on all pairs, write the coefficients, and print what was measured.
 
     Args:
         found: labelled pairs.
         output: file of the coefficients.
         pairs_file: gets the pairs too, so that the fit can be repeated without rendering; None for no file.
+        penalty: of the weights; None for that of `chosen_penalty`.
     """
     table = found.table
     if pairs_file is not None:
         table.save(pairs_file)
         table = PairTable.load(pairs_file)
     held_out = {penalty: held_out_probabilities(table, penalty) for penalty in PENALTIES}
-    penalty = chosen_penalty(table, held_out)
+    chosen = chosen_penalty(table, held_out)
+    penalty = chosen if penalty is None else penalty
     probabilities = held_out[penalty]
     quality = {
         "loss": mean_loss(table, probabilities),
@@ -222,6 +226,8 @@ def train(found: TrainingSet, output: Path, pairs_file: Path | None = None) -> N
     }
     with atomic_write(output) as file:
         file.write(json.dumps(fit(table, penalty).as_mapping() | {"training": training}, indent=1).encode() + b"\n")
+    losses = ", ".join(f"{each:g}: {mean_loss(table, held_out[each]):.3f}" for each in PENALTIES)
+    print(f"losses by penalty: {losses}; validation chooses {chosen:g}")
     print(f"{len(table.is_true)} pairs, {int(table.is_true.sum())} true; penalty {penalty:g}; kinds held out in turn:")
     print(", ".join(f"{name} {value:.3f}" for name, value in quality.items()))
     print(
@@ -247,6 +253,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=2, metavar="N", help="number of scenes of each kind (default: 2)")
     add("--work", type=Path, metavar="DIR", help="keeps the pairs of finished scenes (default: a temporary folder)")
     add("--pairs", type=Path, metavar="FILE", help="also write the labelled pairs to this .npz file")
+    add(
+        "--free-weights",
+        action="store_true",
+        help="weights leave those that were set by hand as far as validation allows; without it, slope and offset are"
+        " fitted alone",
+    )
     add("--output", type=Path, default=PACKAGED_MODEL, metavar="FILE", help="(default: the file of the package)")
     return parser
 
@@ -258,7 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> None:
         with tempfile.TemporaryDirectory(prefix="sfm_lookalikes_") as temporary:
             found = training_set(training_scenes(arguments.seeds), arguments.work or Path(temporary))
-        train(found, arguments.output, arguments.pairs)
+        penalty = None if arguments.free_weights else PENALTIES[-1]
+        train(found, arguments.output, arguments.pairs, penalty)
 
     return run_command(body)
 

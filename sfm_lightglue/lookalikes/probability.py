@@ -1,6 +1,7 @@
 """The probability that a verified pair is a true overlap: a logistic model over its cues.
 
-Its coefficients come with the package; `benchmarks/lookalikes_training.py` learned them from synthetic scenes.
+Its coefficients come with the package: weights that were set by hand, and a calibration that
+`benchmarks/lookalikes_training.py` learned from synthetic scenes.
 
 The rules about pairs compare scores: probabilities on a scale on which their limits were tuned. A linear function of
 the logit of a score, which comes with the model too, gives a calibrated probability.
@@ -167,7 +168,7 @@ def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None =
 def calibrated_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
     """The calibrated probability [P] of each verified pair of a scene to be a true overlap.
 
-    Of pairs with a value near .8, about 80 % should be true overlaps. The mean error of this was .036 in rendered
+    Of pairs with a value near .8, about 80 % should be true overlaps. The mean error of this was .038 in rendered
     scenes of kinds that were not trained on, .064 in those of a benchmark, and .140 in the same with another seed: a
     value in the middle says little about one scene. Scenes with complete twins were left out, by their truth. Where
     twins match as completely as one place does, the values have no meaning, whether the library noticed them or not.
