@@ -16,6 +16,7 @@ import resource
 import sys
 import tempfile
 import time
+import zlib  # noqa: F401  # it cannot be loaded after pycolmap
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass

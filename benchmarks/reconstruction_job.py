@@ -178,6 +178,8 @@ def ours_config(job: Job) -> dict[str, Any]:
 
 
 def _run_colmap(job: Job) -> JobResult:
+    import zlib  # noqa: F401  # it cannot be loaded after pycolmap, see `sfm_lightglue/__init__.py`
+
     import pycolmap
 
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR.value)

@@ -184,8 +184,8 @@ def joining_note(sizes: tuple[int, int], num_pairs: int, found: str, of_next: st
     """
     return (
         f"models of {sizes[0]} and {sizes[1]} images {_MERGED} {num_pairs} pairs that may show places that look alike,"
-        f" because {found} expected points are found at this position, and {of_next} at the next one; `--lookalikes"
-        " strict` keeps them apart"
+        f" because {found} expected points are found at this position, and {of_next} at the next one;"
+        " `lookalikes.mode` strict keeps them apart"
     )
 
 

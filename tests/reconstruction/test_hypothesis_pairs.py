@@ -137,7 +137,7 @@ def test_the_two_models_of_the_clearest_position_are_joined_alone(
     assert (
         "300 of 400 expected points are found at this position, and 300 of 3000 at the next one" in found.joining_note
     )
-    assert "`--lookalikes strict` keeps them apart" in found.joining_note
+    assert "`lookalikes.mode` strict keeps them apart" in found.joining_note
 
 
 def test_models_tell_that_doubtful_pairs_joined_them() -> None:
