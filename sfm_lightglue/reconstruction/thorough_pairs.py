@@ -87,9 +87,8 @@ def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequen
     """
     limit = getattr(job.config.matcher.config, "first_keypoints", None) or 0
     num_longer = sum(job.features.num_keypoints_from_name[name] > limit for name in job.features)
-    if (
-        job.scene.known_poses or num_longer < 2 or not is_in_doubt(weighed, judged)
-    ):  # pairs of few keypoints are matched with all of them
+    may_change = num_longer >= 2 and not job.scene.known_poses  # pairs of few keypoints are matched with all of them
+    if not may_change or not is_in_doubt(weighed, judged):
         return False
     if len(job.features) > _MOST_IMAGES:
         logger.warning(

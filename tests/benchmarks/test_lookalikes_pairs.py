@@ -13,15 +13,19 @@ from sfm_lightglue.lookalikes.probability import calibrated_probabilities
 from sfm_lightglue.synthetic.lookalikes import LookalikeScene, render_lookalikes
 
 
+def part_of(whole, names):
+    """A scene with some of the images of another one."""
+    parts = {
+        field: {name: getattr(whole, field)[name] for name in names}
+        for field in ("images", "depths", "cam_from_world_from_name")
+    }
+    return replace(whole, **parts)
+
+
 def test_pairs_within_a_room_are_true_and_pairs_of_twin_rooms_are_false(tmp_path):
     whole = render_lookalikes(LookalikeScene("rooms", "rooms", False, False, True, seed=4), (320, 240))
     names = [whole.names[idx] for idx in (2, 3, 10, 11)]  # two images of each room, the same views of the twins
-    scene = replace(
-        whole,
-        images={name: whole.images[name] for name in names},
-        depths={name: whole.depths[name] for name in names},
-        cam_from_world_from_name={name: whole.cam_from_world_from_name[name] for name in names},
-    )
+    scene = part_of(whole, names)
     found = labelled_scene(scene, tmp_path, seed=0, with_positions=True)
     cues, is_true = found.cues, found.is_true
     assert cues.shape == (6, len(PairCues.FIELDS))
@@ -36,12 +40,7 @@ def test_pairs_within_a_room_are_true_and_pairs_of_twin_rooms_are_false(tmp_path
 def test_the_packaged_model_tells_true_pairs_of_another_corridor_from_false_ones(tmp_path):
     whole = render_lookalikes(LookalikeScene("corridor", "corridor", True, True, True, seed=4), (320, 240))
     names = whole.names[::3]
-    scene = replace(
-        whole,
-        images={name: whole.images[name] for name in names},
-        depths={name: whole.depths[name] for name in names},
-        cam_from_world_from_name={name: whole.cam_from_world_from_name[name] for name in names},
-    )
+    scene = part_of(whole, names)
     found = labelled_scene(scene, tmp_path, seed=0, with_positions=False)
     is_true = found.is_true[found.is_clear]
     assert 3 <= is_true.sum() <= len(is_true) - 3
