@@ -34,7 +34,13 @@ from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unver
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
 from sfm_lightglue.reconstruction.second_mapping import map_with_added, with_joining_note
 from sfm_lightglue.reconstruction.snapshot_folder import new_folder, snapshot_folder
-from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, thorough_job, was_thorough, with_thorough
+from sfm_lightglue.reconstruction.thorough_pairs import (
+    asks_for_more,
+    tell_doubt,
+    thorough_job,
+    was_thorough,
+    with_thorough,
+)
 from sfm_lightglue.reconstruction.told_folds import without_many_signs
 from sfm_lightglue.reconstruction.turns import find_turns, turns_key
 from sfm_lightglue.reconstruction.unfolding import map_unfolded, told_as_before
@@ -154,7 +160,7 @@ def _map_scene(
     """The database and the judged models of the mapping, and the job that made them.
 
     The models are read back from the store: an interrupted run, which maps nothing again, goes on from the same values.
-    If pairs that take no part join pieces of the scene, pairs are matched more thoroughly, and it is mapped anew.
+    If the first matches leave doubts, pairs are matched more thoroughly, and the scene is mapped anew.
     """
     thorough = thorough_job(job)
     if thorough is not None and was_thorough(job):
@@ -168,11 +174,14 @@ def _map_scene(
     with snapshot_folder(job.store.root / SNAPSHOTS_FOLDER, job.keys.mapped, len(job.features)) as snapshots:
         doubtful = partial(doubtful_pairs, trusted=job.trusted, limit=job.config.lookalikes.min_probability)
         how = partial(fill_database, job), partial(_map, job, mapper, snapshots), doubtful
-        filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work)
-        asks = thorough is not None and asks_for_more(job, thorough, filled.weighed, judged)
-        if not asks:
+        asks = None if thorough is None else partial(asks_for_more, job, thorough)
+        filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work, asks)
+        is_settled = thorough is None or not was_thorough(job)
+        if is_settled:
+            if not job.scene.known_poses:
+                tell_doubt(job, filled.weighed, judged)
             filled, judged, groups = _map_rest(job, mapper, filled, judged, work, snapshots)
-    if thorough is not None and asks:
+    if thorough is not None and not is_settled:
         with store_errors(filled.path):
             filled.path.unlink()
         return _map_scene(thorough, mapper, new_folder(work / "thorough"), database)

@@ -1,4 +1,4 @@
-"""Pairs are matched more thoroughly if a scene has places that look alike and is not whole."""
+"""Pairs are matched more thoroughly if the models of a scene may be folded, incomplete or missing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sfm_lightglue.matchers.base import Matcher
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.folds import is_folded
 from sfm_lightglue.reconstruction.piece_merging import registered_names
 from sfm_lightglue.reconstruction.turns import turns_key
 from sfm_lightglue.registry.matching_steps import thorough_limits
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-THOROUGH_VERSION = 1
+THOROUGH_VERSION = 2
 """Number to raise when a change of the code matches other scenes thoroughly, or with other limits."""
 
 _MOST_IMAGES = 200
@@ -77,29 +78,22 @@ def was_thorough(job: Job) -> bool:
 
 
 def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
-    """Whether a scene is in doubt, so that it is matched more thoroughly; kept in the store.
+    """Whether a scene is in doubt, so that it is matched more thoroughly; a "yes" is kept in the store.
 
     Args:
         job: of the first attempt.
         thorough: of the second one, which turns the same images.
         weighed: the verified pairs of the first attempt.
-        judged: its models.
+        judged: its models, before anything is done about folds.
     """
     limit = getattr(job.config.matcher.config, "first_keypoints", None) or 0
     num_longer = sum(job.features.num_keypoints_from_name[name] > limit for name in job.features)
     may_change = num_longer >= 2 and not job.scene.known_poses  # pairs of few keypoints are matched with all of them
-    if not may_change or not is_in_doubt(weighed, judged):
-        return False
-    if len(job.features) > _MOST_IMAGES:
-        logger.warning(
-            "places that look alike leave doubts about this scene, which is too large to be matched anew: with"
-            " `matcher.enough_matches` %g and `matcher.min_best_score` %g, more keypoints are compared, in more time",
-            *(thorough_limits(job.config.matcher) or ()),
-        )
+    if not may_change or len(job.features) > _MOST_IMAGES or not is_in_doubt(weighed, judged):
         return False
     logger.info(
-        "places that look alike leave doubts: pairs are matched more thoroughly, and the scene is mapped anew; what was"
-        " told about its models so far is void"
+        "the first matches leave doubts: pairs are matched more thoroughly, and the scene is mapped anew; what was told"
+        " about its models so far is void"
     )
     turns = job.store.read_as(MAPPED_KIND, turns_key(job), decode_turns) or {}
     job.store.save(MAPPED_KIND, turns_key(thorough), encode_turns(turns))
@@ -107,28 +101,46 @@ def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequen
     return True
 
 
+def tell_doubt(job: Job, weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> None:
+    """Warn about doubts of a scene that is too large to be matched again.
+
+    Args:
+        job: of the only attempt.
+        weighed: the verified pairs.
+        judged: the models.
+    """
+    limits = thorough_limits(job.config.matcher)
+    if limits is not None and len(job.features) > _MOST_IMAGES and is_in_doubt(weighed, judged):
+        logger.warning(
+            "the matches leave doubts about this scene, which is too large to be matched anew: with"
+            " `matcher.enough_matches` %g and `matcher.min_best_score` %g, more keypoints are compared, in more time",
+            *limits,
+        )
+
+
 def with_thorough(chosen: str, job: Job) -> str:
     """Which pairs were matched and why, and that there was a second attempt with more of their keypoints."""
     is_thorough = isinstance(job.components.matcher, ThoroughMatcher)
-    return f"{chosen}; matched thoroughly, because places that look alike left doubts" if is_thorough else chosen
+    return f"{chosen}; matched thoroughly, because the first matches left doubts" if is_thorough else chosen
 
 
 def is_in_doubt(weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
     """Whether more matches may make a scene whole or remove a doubt.
 
-    This is so if a model may be folded, or if pairs that take no part because they may show places that look alike join
-    images that are in no common model. Then the matches between those places decide, and few of them tell little.
+    This is so if a model is or may be folded, if none is published, or if pairs that take no part because they may show
+    places that look alike join images that are in no common model. Then the matches between those places decide, and
+    few of them tell little: points that were not compared seem to be missing.
 
     Args:
         weighed: the verified pairs.
         judged: the models.
     """
     published = [each for each in judged if each.verdict.outcome != "rejected"]
+    if not published or any(is_folded(each) or each.verdict.maybe_folded for each in judged):
+        return True
     names = [frozenset(registered_names(each)) for each in published]
     left_out = {ImagePair.from_names(*both) for each in judged for both in each.verdict.left_out}
-    return any(each.verdict.maybe_folded for each in published) or any(
-        not any({pair.name0, pair.name1} <= known for known in names) for pair in {*weighed.apart, *left_out}
-    )
+    return any(not any({pair.name0, pair.name1} <= known for known in names) for pair in {*weighed.apart, *left_out})
 
 
 def _key(job: Job) -> str:

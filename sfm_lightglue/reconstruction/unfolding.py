@@ -96,6 +96,7 @@ def map_unfolded(
     map_filled: MapFilled,
     doubtful: Callable[[WeighedPairs], frozenset[ImagePair]],
     work: Path,
+    is_last: Callable[[WeighedPairs, Sequence[JudgedModel]], bool] | None = None,
 ) -> tuple[FilledDatabase, list[JudgedModel]]:
     """Map a scene, and again without the pairs that join places that look alike while a model is folded.
 
@@ -122,6 +123,8 @@ def map_unfolded(
             with whether folded models are to be cut, and with whether those are that may be folded.
         doubtful: finds the pairs that take part although they are doubtful.
         work: an existing folder for intermediate files.
+        is_last: whether the first attempt is the last one, because the scene is going to be matched more thoroughly:
+            the signs of a fold depend on the matches.
 
     Returns:
         The database of the last attempt, and its models. Their verdicts name the pairs that were left out.
@@ -133,6 +136,8 @@ def map_unfolded(
     attempts, improbable = _Attempts(map_filled), frozenset[ImagePair]()
     had_twins = filled.weighed.has_twins
     judged = attempts.first(filled, work, _attempt_name(store, key))
+    if is_last is not None and is_last(filled.weighed, judged):
+        return filled, judged
     filled, judged, was_folded = _without_folds(store, key, (filled, judged), fill, attempts, work)
     # Without overlaps, nothing is asked about places that look alike.
     is_contradicted = bool(filled.weighed.overlaps) and any(is_contradicted_only(each) for each in judged)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -248,10 +248,10 @@ class Scene:
         scene.folder = self.folder / "again"
         return scene
 
-    def run(self) -> tuple[Filled, list[JudgedModel]]:
+    def run(self, is_last: Callable[..., bool] | None = None) -> tuple[Filled, list[JudgedModel]]:
         filled = self.fill(self.folder / "database.db")
-        how = self.fill, self.map_filled, lambda weighed: self.doubtful
-        return map_unfolded(self.store, "key", filled, *how, self.folder)  # type: ignore[type-var,arg-type]
+        how = self.fill, self.map_filled, lambda weighed: self.doubtful, self.folder, is_last
+        return map_unfolded(self.store, "key", filled, *how)  # type: ignore[type-var,arg-type]
 
 
 def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> None:
@@ -265,6 +265,16 @@ def test_a_scene_is_mapped_again_without_the_joining_pairs(tmp_path: Path) -> No
     assert filled.path.read_text() == str(len(filled.left_out))  # the database of the run has them no more
     assert {ImagePair(*names) for names in found[0].verdict.left_out} == filled.left_out
     assert len(found[0].verdict.notes) == 1
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_nothing_is_done_about_a_fold_if_the_scene_is_matched_anew(tmp_path: Path, is_last: bool) -> None:
+    scene, asked = Scene(tmp_path, unfolds=True), list[object]()
+    filled, found = scene.run(lambda *found: bool(asked.append(found)) or is_last)
+    assert len(asked) == 1, "only the first attempt is asked"
+    assert len(scene.attempts) == (1 if is_last else 2)
+    assert [each.verdict.outcome for each in found] == ["rejected" if is_last else "accepted"]
+    assert bool(filled.left_out) == (not is_last)
 
 
 def test_a_run_that_was_interrupted_later_has_the_same_attempts_and_result(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.verdict import Check, ImageVerdict, ModelVerdict
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher
 from sfm_lightglue.reconstruction.config import ReconstructConfig
+from sfm_lightglue.reconstruction.folds import FOLD_CHECK
 from sfm_lightglue.reconstruction.run import reconstruct
-from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, is_in_doubt, was_thorough
+from sfm_lightglue.reconstruction.thorough_pairs import asks_for_more, is_in_doubt, tell_doubt, was_thorough
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair, Matches
 from tests.helpers.folded_models import street_model
@@ -149,6 +150,7 @@ def test_a_second_attempt_needs_a_reason_and_can_be_afforded(
         asks = asks_for_more(first, second, None, [])  # type: ignore[arg-type]
         assert asks == was_thorough(first) == (reason == "")  # type: ignore[arg-type]
         assert not was_thorough(second)  # type: ignore[arg-type]
+        tell_doubt(first, None, [])  # type: ignore[arg-type]
     assert ("too large to be matched anew" in caplog.text) == (reason == "large")
 
 
@@ -192,4 +194,14 @@ def test_pieces_that_pairs_may_join_are_in_doubt() -> None:
 
 def test_a_model_that_may_be_folded_is_in_doubt() -> None:
     assert in_doubt(Weighed(), model_of("a.jpg", "b.jpg", maybe_folded=("a.jpg",)))
-    assert not in_doubt(Weighed(), model_of("a.jpg", maybe_folded=("a.jpg",), outcome="rejected"))
+    folded = model_of("a.jpg", "b.jpg", outcome="rejected")
+    checks = {FOLD_CHECK: Check.at_most(1.0, 0.1)}
+    folded = replace(folded, verdict=replace(folded.verdict, checks=checks))
+    whole = model_of("c.jpg", "d.jpg")
+    assert in_doubt(Weighed(), whole, folded)
+    assert not in_doubt(Weighed(), whole, model_of("a.jpg", outcome="rejected"))
+
+
+def test_a_scene_without_a_published_model_is_in_doubt() -> None:
+    assert in_doubt(Weighed())
+    assert in_doubt(Weighed(), model_of("a.jpg", "b.jpg", outcome="rejected"))
