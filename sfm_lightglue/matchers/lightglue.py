@@ -146,7 +146,7 @@ class LightGlueMatcher:
         path = require_weights(config.weights, "matcher lightglue", "matcher.weights", DEFAULT_WEIGHTS)
         thresholds = {**PAPERS_THRESHOLDS, **recommended_thresholds(path), **config.given_thresholds()}
         self.config = replace(config, **thresholds)  # type: ignore[arg-type]
-        self._network = LazyNetwork(path, _load, device)
+        self._network = LazyNetwork(path, self._load, device)
         self._running = threading.Lock()
         self._first = FirstKeypoints(self.config.first_keypoints or 0)
         self._settles = settled_limits(config.enough_matches, config.min_best_score)
@@ -158,7 +158,7 @@ class LightGlueMatcher:
         config, precision = self.config, self._precision()
         options = (config.depth_confidence, config.width_confidence, config.filter_threshold, precision)
         steps = (TWO_STEPS_VERSION, config.first_keypoints, *self._settles) if config.first_keypoints else ()
-        return Identity("lightglue", 4, options + steps, self._network.digest)
+        return Identity("lightglue", 5, options + steps, self._network.digest)
 
     @property
     def batch_size(self) -> int:
@@ -303,6 +303,14 @@ class LightGlueMatcher:
             )
             return network.match_encoded(side0, side1, self._thresholds())
 
+    def _load(self, path: Path) -> LightGlue:
+        from sfm_lightglue.models.checkpoints import load_lightglue
+        from sfm_lightglue.models.lightglue_inference import for_inference_in_bfloat16
+
+        network = load_lightglue(path)
+        is_quick = self._precision() == "bfloat16" and self._network.is_on_cpu()
+        return for_inference_in_bfloat16(network) if is_quick else network
+
     def _precision(self) -> str:
         """The precision that is used; part of the keys of the store, so that entries are never mixed."""
         if self.config.precision != "auto":
@@ -336,12 +344,6 @@ def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture
     weights = 3 * architecture.num_heads * 512 * max(num_points0, num_points1)
     states = 20 * architecture.descriptor_dim * (num_points0 + num_points1)
     return 4 * num_pairs * (scores + weights + states)
-
-
-def _load(path: Path) -> LightGlue:
-    from sfm_lightglue.models.checkpoints import load_lightglue
-
-    return load_lightglue(path)
 
 
 def _encode(features: Features, network: LightGlue, device: torch.device) -> EncodedSide:

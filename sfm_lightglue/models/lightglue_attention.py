@@ -15,13 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BLOCK = 512
-"""Number of queries per block: with 1024 keys, their weights take one megabyte per head, which fits the cache."""
-
-_SMALLEST_TOTAL, _LARGEST_TOTAL = 1e-30, 1e30
-"""Limits for sums of exponentials, far from those of bfloat16 (1e-38 and 3e38), so that weights of a millionth of the
-largest, and products with values, are representable."""
-
 
 class Context(NamedTuple):
     """Data of the points of a batch that all layers use."""
@@ -69,9 +62,7 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         heads = self.projection(x).unflatten(-1, (-1, self.head_dim))  # [B, N, D + 2 KV d] -> [B, N, H + 2 KV, d]
         qk, value = torch.split(heads, [self.num_heads + self.kv_heads, self.kv_heads], dim=2)
-        # Without gradients, rotations are rounded to bfloat16 if queries and keys are in bfloat16.
-        rotations = context.rotations.to(qk.dtype) if prefers_blocks(qk) else context.rotations
-        query, key = torch.split(rotate(qk, rotations), [self.num_heads, self.kv_heads], dim=2)
+        query, key = torch.split(rotate(qk, context.rotations), [self.num_heads, self.kv_heads], dim=2)
         query, key, value = query.transpose(1, 2), repeat_heads(key, groups), repeat_heads(value, groups)
         message0 = attend(
             query[:, :, :n0], key[:, :, :n0], value[:, :, :n0], key_bias(context.mask0, query.dtype), weights, dropout
@@ -124,12 +115,7 @@ class CrossAttention(nn.Module):
         key0, key1 = key[:, :, :n0], key[:, :, n0:]
         value0, value1 = value[:, :, :n0], value[:, :, n0:]
         bias0, bias1 = key_bias(context.mask0, query.dtype), key_bias(context.mask1, query.dtype)
-        is_plain = weights is None and dropout == 0.0 and bias0 is None and bias1 is None
-        messages = attend_both_ways(query0, query1, value0, value1) if self.tied and is_plain else None
-        if messages is not None:
-            message0, found1 = messages
-            message1 = attend(query1, key0, value0, bias1, weights, dropout) if found1 is None else found1
-        elif self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
+        if self.tied and prefers_explicit(query, max(n0, x.shape[1] - n0)):
             similarity = (query0 * self.head_dim**-0.5) @ key1.transpose(-1, -2)  # [B, H, N0, N1], both directions
             message0 = attend_by_similarity(similarity, value1, bias1, weights, dropout)
             message1 = attend_by_similarity(similarity.transpose(-1, -2), value0, bias0, weights, dropout)
@@ -175,7 +161,7 @@ def prefers_explicit(query: Tensor, num_keys: int) -> bool:
     """
     if torch.is_grad_enabled():
         return num_keys <= _MOST_KEYS_EXPLICIT_IN_TRAINING.get(query.device.type, 0)
-    return query.device.type == "cpu" and not prefers_blocks(query) and num_keys <= 256
+    return query.device.type == "cpu" and query.dtype != torch.bfloat16 and num_keys <= 256
 
 
 _MOST_KEYS_EXPLICIT_IN_TRAINING = {"cpu": 1024}
@@ -190,11 +176,6 @@ def use_explicit_attention_in_training(device_type: str, most_keys: int) -> None
         most_keys: largest number of keys with which matmul, softmax, matmul are used instead of the fused kernel.
     """
     _MOST_KEYS_EXPLICIT_IN_TRAINING[device_type] = most_keys
-
-
-def prefers_blocks(query: Tensor) -> bool:
-    """Whether to compute attention in blocks of queries, whose weights fit the cache of a CPU."""
-    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.is_grad_enabled()
 
 
 def attend(
@@ -221,102 +202,10 @@ def attend(
     is_plain = weights is None and dropout == 0.0
     if query.shape[2] == 0:
         return query
-    if is_plain and prefers_blocks(query):
-        return attend_in_blocks(query, key, value, bias)
     if is_plain and not prefers_explicit(query, key.shape[2]):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     similarity = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return attend_by_similarity(similarity, value, bias, weights, dropout)
-
-
-def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """As `attend`, one block of queries at a time, with weights in the type of the queries.
-
-    A softmax reads and writes the weights more often than `exponentials`, whose products with the values are divided
-    by the sums of the weights.
-    """
-    query, key = (query * query.shape[-1] ** -0.5).contiguous(), key.contiguous()
-    value, is_shifted = value.contiguous(), False
-    messages = []
-    with torch.autocast(
-        query.device.type, enabled=False
-    ):  # autocast would compute sums in float32, which takes three times as long
-        for block in torch.split(query, _BLOCK, dim=2):
-            weights = exponentials(block, key, bias, is_shifted)
-            total = weights.sum(-1, keepdim=True)
-            if not is_shifted and not _is_in_range(total):
-                is_shifted = True
-                weights = exponentials(block, key, bias, is_shifted)
-                total = weights.sum(-1, keepdim=True)
-            messages.append((weights @ value).div_(total))
-    return torch.cat(messages, dim=2)
-
-
-def attend_both_ways(
-    query0: Tensor, query1: Tensor, value0: Tensor, value1: Tensor
-) -> tuple[Tensor, Tensor | None] | None:
-    """Attention between two images whose queries equal their keys, in blocks that are used in both directions.
-
-    It saves one product and one exponential of four. Swapped images give swapped messages, except for rounding.
-
-    Args:
-        query0: [B, H, N0, d].
-        query1: [B, H, N1, d].
-        value0: [B, H, N0, d].
-        value1: [B, H, N1, d].
-
-    Returns:
-        Messages [B, H, N0, d] and [B, H, N1, d]. The second one is None if only sums of its own direction are out of
-        range, as where all weights of a point of image 1 underflow. None if other sums overflow or underflow, or if
-        blocks are not faster.
-    """
-    if not prefers_blocks(query0):
-        return None
-    query0, query1 = (query0 * query0.shape[-1] ** -0.5).contiguous(), query1.contiguous()
-    value0, value1 = value0.contiguous(), value1.contiguous()
-    messages0 = []
-    message1 = value1.new_zeros(value1.shape, dtype=torch.float32)
-    total1 = message1.new_zeros(*value1.shape[:-1], 1)
-    with torch.autocast(query0.device.type, enabled=False):
-        for block, values in zip(torch.split(query0, _BLOCK, dim=2), torch.split(value0, _BLOCK, dim=2), strict=True):
-            weights = exponentials(block, query1, None, is_shifted=False)
-            total0 = weights.sum(-1, keepdim=True)
-            if not _is_in_range(total0):
-                return None
-            messages0.append((weights @ value1).div_(total0))
-            message1 += weights.transpose(-1, -2) @ values
-            total1 += weights.sum(-2)[..., None]
-        found1 = (message1 / total1).to(value1.dtype) if _is_in_range(total1) else None
-        return torch.cat(messages0, dim=2), found1
-
-
-def _is_in_range(total: Tensor) -> bool:
-    """Whether sums of exponentials are not affected by overflow (which may give NaN) or underflow."""
-    if total.numel() == 0:
-        return True
-    lowest, highest = (float(extreme) for extreme in total.aminmax())
-    return _SMALLEST_TOTAL < lowest <= highest < _LARGEST_TOTAL
-
-
-def exponentials(query: Tensor, key: Tensor, bias: Tensor | None, is_shifted: bool) -> Tensor:
-    """Attention weights before the division by their sums.
-
-    Args:
-        query: [B, H, N, d], times the scale.
-        key: [B, H, M, d].
-        bias: [B, 1, 1, M] from `key_bias`.
-        is_shifted: whether to subtract the largest similarity of each query, which avoids overflow and underflow but
-            takes two more passes over the weights.
-
-    Returns:
-        [B, H, N, M].
-    """
-    weights = query @ key.transpose(-1, -2)
-    if bias is not None:
-        weights += bias
-    if is_shifted:
-        weights -= weights.amax(-1, keepdim=True)
-    return weights.exp_()
 
 
 def attend_by_similarity(
