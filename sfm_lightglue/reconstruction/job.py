@@ -27,6 +27,7 @@ from sfm_lightglue.reconstruction.finish import Finishing, move_to_metres
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.grouped_images import with_groups
 from sfm_lightglue.reconstruction.image_status import image_verdicts
+from sfm_lightglue.reconstruction.job_values import FilledDatabase, ModelKeys
 from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, taken_back_pairs
 from sfm_lightglue.reconstruction.map_and_judge import against_of, doubtful_pairs, map_and_judge, quality, weights_of
 from sfm_lightglue.reconstruction.no_model import explain_no_model
@@ -52,7 +53,7 @@ from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.into_database import match_scene
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.turned_images import decode_turns, encode_turns, turn_images
-from sfm_lightglue.stages.weighed_pairs import PairSources, WeighedPairs, weigh_scene, write_weighed_pairs
+from sfm_lightglue.stages.weighed_pairs import PairSources, weigh_scene, write_weighed_pairs
 from sfm_lightglue.store.atomic_file import publish_file, store_errors
 from sfm_lightglue.store.output_folder import SNAPSHOTS_FOLDER
 from sfm_lightglue.store.publication import SQLITE_SIDE_FILES
@@ -79,31 +80,6 @@ class Job:
     trusted: tuple[ImagePair, ...] = ()
     """Pairs that the user named: they take part in mapping if they are verified."""
     growth: Path | None = None  # folder of the models that grow, for a viewer
-
-
-@dataclass(frozen=True, slots=True)
-class ModelKeys:
-    """Keys of the models of a run in the store.
-
-    Args:
-        mapped: of the judged models of the mapping.
-        finished: of the models after densifying and refining, which are published.
-    """
-
-    mapped: str
-    finished: str
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class FilledDatabase:
-    """What was written into a database, the cameras that are not refined, and those of unknown focal length."""
-
-    path: Path
-    num_pairs: int
-    weighed: WeighedPairs
-    constant_camera_ids: frozenset[int]
-    guessed_camera_ids: frozenset[int]
-    num_left_out: int
 
 
 def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[PackedModels, str | None]:
@@ -223,28 +199,53 @@ def _second_look(
     groups: Sequence[CameraGroup],
     work: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel], AddedPairs]:
-    """Add pairs for images that are left over and between models, and go on with mapping."""
+    """Add pairs for images that are left over and between models, and go on with mapping.
+
+    More matches of the ordinary keypoints come first: they cost little, and may spare everything else.
+    """
+    added = AddedPairs()
     if job.scene.known_poses:  # nothing is to change them
-        return filled, judged, AddedPairs()
-    key = job.keys.mapped
-    taken_back = taken_back_pairs(job.store, key)
-    with job.clock.stage("match"):
-        cameras = {image.name: image.camera for image in with_groups(job.features.decoded_images, groups)}
-        added = _look(job).find(judged, filled.weighed, cameras, taken_back | left_out_pairs(job.store, key))
-    if not added.pairs:
         return filled, judged, added
-    folder = new_folder(work / "second-chance")
+    cameras = {image.name: image.camera for image in with_groups(job.features.decoded_images, groups)}
+    distrusted = taken_back_pairs(job.store, job.keys.mapped) | left_out_pairs(job.store, job.keys.mapped)
+    for name in ("thorough", "second-chance"):
+        with job.clock.stage("match"):
+            known = judged, filled.weighed, cameras
+            found = _look(job).find_thorough(*known) if name == "thorough" else _look(job).find(*known, distrusted)
+        if found.pairs:
+            both = added.joined(found)
+            again = _map_with_added(job, mapper, filled, judged, groups, both, found, new_folder(work / name))
+            if again is None:
+                found = found.without_pairs()
+            else:
+                filled, judged = again
+        added = added.joined(found)
+    return filled, judged, added
+
+
+def _map_with_added(
+    job: Job,
+    mapper: Mapper,
+    filled: FilledDatabase,
+    judged: list[JudgedModel],
+    groups: Sequence[CameraGroup],
+    added: AddedPairs,
+    found: AddedPairs,
+    folder: Path,
+) -> tuple[FilledDatabase, list[JudgedModel]] | None:
+    """Go on with mapping with all pairs that were added, of which some were just found; None if it is no better."""
+    taken_back = taken_back_pairs(job.store, job.keys.mapped)
     second = fill_database(job, folder / filled.path.name, groups, added)
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         known = second.weighed, job.config, second.guessed_camera_ids
-        again = map_with_added(mapper.config, task, *known, judged, added.pairs, job.trusted, taken_back)
+        again = map_with_added(mapper.config, task, *known, judged, found.pairs, job.trusted, taken_back)
     if again is None:
-        for name in sorted(added.altered):
+        for name in sorted(found.altered):
             job.features.alter(name, None)
-        return filled, judged, added.without_pairs()
+        return None
     with store_errors(filled.path):
         publish_file(second.path, filled.path, SQLITE_SIDE_FILES)
-    return replace(second, path=filled.path), with_joining_note(again, added), added
+    return replace(second, path=filled.path), with_joining_note(again, found)
 
 
 def fill_database(

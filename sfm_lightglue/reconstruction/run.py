@@ -29,7 +29,8 @@ from sfm_lightglue.reconstruction.components import Components, build_components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.estimate import measured_seconds_per_pair
 from sfm_lightglue.reconstruction.executors import building_alone, open_executor
-from sfm_lightglue.reconstruction.job import Job, ModelKeys, build_models, fill_database
+from sfm_lightglue.reconstruction.job import Job, build_models, fill_database
+from sfm_lightglue.reconstruction.job_values import ModelKeys
 from sfm_lightglue.reconstruction.many_pairs import Confirm, confirm_pairs
 from sfm_lightglue.reconstruction.no_model import explain_rejected
 from sfm_lightglue.reconstruction.publish import DATABASE_NAME, ResultFiles, has_database_of, publish

@@ -24,6 +24,7 @@ from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.hypothesis_pairs import HypothesisPairs
 from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.piece_merging import PiecePairs, registered_names
+from sfm_lightglue.reconstruction.thorough_pairs import thorough_matcher
 from sfm_lightglue.registry.builtin import EXTRACTORS, MATCHERS
 from sfm_lightglue.registry.registry import Choice
 from sfm_lightglue.retrieval.describe import describe_scene
@@ -34,6 +35,7 @@ from sfm_lightglue.stages.features import SceneFeatures
 from sfm_lightglue.stages.hard_pairs import ATTEMPT_FROM_TEXT, HARD_PAIRS_VERSION, HardMatchers, HardPairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.stages.second_chance import SECOND_CHANCE_VERSION, SecondChance
+from sfm_lightglue.stages.thorough_chance import ThoroughChance
 from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import Camera, ImagePair, Scene
@@ -80,6 +82,29 @@ class SecondLook:
     executor: Executor
     progress: Progress
 
+    def find_thorough(
+        self, judged: Sequence[JudgedModel], weighed: WeighedPairs, camera_from_name: Mapping[str, Camera]
+    ) -> AddedPairs:
+        """Verified pairs that may bring images into a model, by more matches of their ordinary keypoints.
+
+        Nothing is extracted, and few pairs are matched; none if the ones of the scene were matched thoroughly.
+
+        Args:
+            judged: the models of the scene.
+            weighed: its verified pairs.
+            camera_from_name: intrinsics with which these were verified: those of groups of cameras, if there are any.
+        """
+        max_images = self.config.second_chance.max_images
+        matcher = thorough_matcher(self.config, self.components.matcher, self.store)
+        registered = _registered(judged)
+        if max_images == 0 or not registered or matcher is None:
+            return AddedPairs()
+        left = left_over(self.features, judged, weighed)[:max_images]
+        verifier = CachedVerifier(self.config.two_view, self.config.seed, self.store)
+        of_scene = self.features, camera_from_name, matcher, verifier, self.store, self.plan
+        pairs = _inliers(weighed), {*weighed.contradicted, *weighed.apart}
+        return ThoroughChance(*of_scene, *pairs, self.executor, self.progress).help(left, registered)
+
     def find(
         self,
         judged: Sequence[JudgedModel],
@@ -106,10 +131,8 @@ class SecondLook:
         hard = self._hard_pairs()
         added = AddedPairs()
         if left:
-            inliers = {pair: record.num_inliers for pair, record in weighed.kept.items()}
-            registered = sorted({name for each in published for name in registered_names(each)})
-            arguments = hard, similar, self.plan, inliers, _shared(published), options
-            added = SecondChance(*arguments, self.executor, self.progress).help(left, registered)
+            arguments = hard, similar, self.plan, _inliers(weighed), _shared(published), options
+            added = SecondChance(*arguments, self.executor, self.progress).help(left, _registered(judged))
         if asks_between:
             positions = positions_m_from_name(self.features.decoded_images)
             limits = verified, weighed.apart, positions, options.max_pairs_between
@@ -160,6 +183,17 @@ class SecondLook:
         camera_from_name = {image.name: image.camera for image in self.features.decoded_images}
         verifier = CachedVerifier(config.two_view, config.seed, store)
         return HardPairs(self.features, camera_from_name, extractor_of, matchers, verifier)
+
+
+def _registered(judged: Sequence[JudgedModel]) -> list[str]:
+    """The images of published models, sorted."""
+    published = [each for each in judged if each.verdict.outcome != "rejected"]
+    return sorted({name for each in published for name in registered_names(each)})
+
+
+def _inliers(weighed: WeighedPairs) -> dict[ImagePair, int]:
+    """Numbers of inliers of the pairs that take part in mapping."""
+    return {pair: record.num_inliers for pair, record in weighed.kept.items()}
 
 
 def _other_extractor(config: ReconstructConfig) -> Extractor | None:

@@ -36,7 +36,7 @@ from sfm_lightglue.store.store import Store, make_key
 from sfm_lightglue.types import ImagePair
 
 if TYPE_CHECKING:
-    from sfm_lightglue.reconstruction.job import FilledDatabase
+    from sfm_lightglue.reconstruction.job_values import FilledDatabase
     from sfm_lightglue.stages.weighed_pairs import WeighedPairs
 
 logger = logging.getLogger(__name__)

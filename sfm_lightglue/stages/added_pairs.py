@@ -52,10 +52,11 @@ class AddedPairs:
         return replace(self, pairs={}, altered={}, joining=frozenset(), joining_note="")
 
     def joined(self, other: AddedPairs) -> AddedPairs:
-        """Both; of a pair of both, that of the other."""
+        """Both, this one first; of a pair of both, that of the other."""
+        tried = {name: self.tried.get(name, ()) + texts for name, texts in other.tried.items()}
         return AddedPairs(
             {**self.pairs, **other.pairs},
-            {**self.tried, **other.tried},
+            {**self.tried, **tried},
             tuple(dict.fromkeys(self.notes + other.notes)),
             {**self.altered, **other.altered},
             self.joining | other.joining,

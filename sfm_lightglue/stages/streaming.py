@@ -46,7 +46,7 @@ class PairStream:
     A pair is matched if the features of both images were computed by this run and are still in memory, so nothing is
     read from the store, and nothing is done where the images were extracted before. All other pairs are left to the
     stage "match". Images and pairs wait in one bounded queue, in which the pairs of an image precede the
-    images that are not in it yet.
+    images that are not in it yet. No pair is in it before the matcher is prepared: workers would wait for that.
 
     Args:
         executor: computes images and pairs.
@@ -55,6 +55,7 @@ class PairStream:
         features: that are extracted.
         matcher: with the store, for one pair at a time.
         verifier: with the store.
+        may_match: whether pairs can be matched without waiting for anything.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PairStream:
         features: SceneFeatures,
         matcher: CachedMatcher,
         verifier: CachedVerifier,
+        may_match: Callable[[], bool] = lambda: True,
     ) -> None:
         self.seconds = dict.fromkeys(("extract", "match", "verify"), 0.0)
         self._executor = executor
@@ -72,6 +74,7 @@ class PairStream:
         self._camera_from_name = {image.name: image.camera for image in images}
         self._earlier = earlier_partners(pairs, self._names)
         self._features, self._matcher, self._verifier = features, matcher, verifier
+        self._may_match = may_match
         self._lock = threading.Lock()
 
     @property
@@ -89,7 +92,7 @@ class PairStream:
         def tasks() -> Iterator[Callable[[], tuple[ResultT] | None]]:
             for item in items:
                 yield partial(self._timed, function, item)
-                while ready:
+                while ready and self._may_match():
                     yield partial(self._match, ready.popleft())
 
         num_done = 0
@@ -162,25 +165,35 @@ def extract_and_match(
         with clock.stage("extract"):
             return extract_scene(scene, extractor, executor, progress, max_keypoints_dense)
     features = SceneFeatures(scene, extractor, max_keypoints_dense=max_keypoints_dense)
-    stream = PairStream(executor, pairs, scene.images, features, matcher, verifier)
+    is_prepared = threading.Event()
+    stream = PairStream(executor, pairs, scene.images, features, matcher, verifier, is_prepared.is_set)
     start = time.perf_counter()
     # A run that is continued after the extraction may find all of its pairs in the store, too.
     is_new = len(pairs) > 0 and not any(map(features.is_stored, scene.images[: executor.num_workers]))
-    with one_blas_thread(), prepared_meanwhile(matcher) if is_new else nullcontext():
+    if not is_new:
+        is_prepared.set()  # nothing waits for it
+    with one_blas_thread(), prepared_meanwhile(matcher, is_prepared) if is_new else nullcontext():
         features.extract(stream, progress)
     clock.share_out(time.perf_counter() - start, stream.seconds)
     return features
 
 
 @contextmanager
-def prepared_meanwhile(matcher: CachedMatcher) -> Iterator[None]:
-    """Load what a matcher needs in a thread of its own during the block: import torch, and read a network."""
+def prepared_meanwhile(matcher: CachedMatcher, is_prepared: threading.Event) -> Iterator[None]:
+    """Load what a matcher needs in a thread of its own during the block: import torch, and read a network.
+
+    Args:
+        matcher: with the store.
+        is_prepared: set at the end, also after an error.
+    """
 
     def prepare() -> None:
         try:
             matcher.prepare()
         except Exception as error:  # whatever it is, the first pair raises it again
             logger.debug("the matcher cannot be prepared: %s: %s", type(error).__name__, error)
+        finally:
+            is_prepared.set()
 
     thread = threading.Thread(target=prepare, name="prepare-matcher")
     thread.start()

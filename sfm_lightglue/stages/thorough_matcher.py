@@ -8,6 +8,7 @@ from dataclasses import replace
 from sfm_lightglue.identity import Identity
 from sfm_lightglue.matchers.lightglue import LightGlueMatcher
 from sfm_lightglue.stages.cached import CachedMatcher
+from sfm_lightglue.stages.keypoints import HasKeypoints
 from sfm_lightglue.types import Features, Matches
 
 
@@ -48,6 +49,11 @@ class ThoroughMatcher:
             self._thorough.match_batch([pair for pair, found in zip(pairs, known, strict=True) if found is None])
         )
         return [next(computed) if found is None else found for found in known]
+
+    def unsettled(self, keypoints0: HasKeypoints, keypoints1: HasKeypoints) -> Matches | None:
+        """The matches of the quicker matcher, if the store has them and this one would match more keypoints."""
+        found = self._quick.read(keypoints0, keypoints1)
+        return found if found is not None and self._thorough.may_have_more(found) else None
 
     def _settled(self, features0: Features, features1: Features) -> Matches | None:
         """The matches of the quicker matcher, if this one has the same; else None."""

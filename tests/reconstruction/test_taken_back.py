@@ -17,6 +17,7 @@ from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.reconstruction import job, second_mapping
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.folds import Folds, FoldSearch
+from sfm_lightglue.reconstruction.job_values import ModelKeys
 from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, save_taken_back, taken_back_pairs
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.types import ImagePair
@@ -140,7 +141,7 @@ def test_a_run_judges_its_models_by_the_pairs_that_were_taken_back(
     task = MappingTask(tmp_path / "database.db", tmp_path, 10, frozenset(), seed=0)
     monkeypatch.setattr(job, "_mapping_task", lambda *_: nullcontext(task))
     monkeypatch.setattr(job, "map_and_judge", lambda *args: seen.append(args[-1]))
-    clock, keys = SimpleNamespace(stage=lambda _: nullcontext()), job.ModelKeys("key", "finished")
+    clock, keys = SimpleNamespace(stage=lambda _: nullcontext()), ModelKeys("key", "finished")
     run = SimpleNamespace(store=store, keys=keys, config=ReconstructConfig(), trusted=(), growth=None, clock=clock)
     filled = SimpleNamespace(weighed=Weighed(True, kept=(pair,)), guessed_camera_ids=frozenset())
     job._map(run, None, None, filled, tmp_path, "first")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.types import ImagePair, Matches, Scene
 
 WAIT_S = 60.0
+SHORT_WAIT_S = 5.0  # in vain, where a test fails
 
 
 class Rows:
@@ -70,6 +72,30 @@ class NeedsPreparation(Rows):
     def extract(self, image: Image) -> Features:
         assert self.is_prepared.wait(WAIT_S), "the matcher was not prepared while the first image was extracted"
         return super().extract(image)
+
+
+class PreparedLate(Rows):
+    """Is prepared after all images were extracted, and cannot match before."""
+
+    def __init__(self, num_images: int) -> None:
+        super().__init__()
+        self._num_images = num_images
+        self._are_extracted, self._is_prepared = threading.Event(), threading.Event()
+        self.was_first = False
+
+    def prepare(self) -> None:
+        self.was_first = self._are_extracted.wait(SHORT_WAIT_S)
+        self._is_prepared.set()
+
+    def extract(self, image: Image) -> Features:
+        found = super().extract(image)
+        if len(self.extracted) == self._num_images:
+            self._are_extracted.set()
+        return found
+
+    def match_batch(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        self._is_prepared.wait()
+        return super().match_batch(pairs)
 
 
 class LastWaits(Rows):
@@ -149,6 +175,23 @@ def test_the_matcher_is_prepared_once_while_images_are_extracted(tmp_path: Path)
         extracted(scene, again, store, ThreadExecutor(2))
         extracted(scene, again, store, ThreadExecutor(2), [])
     assert again.preparations == []  # the pairs may be in the store, too
+
+
+def test_no_worker_waits_for_the_matcher_while_there_are_images(tmp_path: Path) -> None:
+    scene, rows = scene_of(tmp_path, 12), PreparedLate(12)
+    with Store(tmp_path / "store") as store:
+        extracted(scene, rows, store, ThreadExecutor(2))
+    assert rows.was_first
+
+
+def test_pairs_of_new_images_are_matched_meanwhile_although_nothing_is_prepared(tmp_path: Path) -> None:
+    scene = scene_of(tmp_path, 12)
+    with Store(tmp_path / "store") as store:
+        extracted(replace(scene, images=scene.images[:2]), Rows(), store, ThreadExecutor(2), [])
+        rows = Rows()
+        extracted(scene, rows, store, ThreadExecutor(2))
+    assert len(rows.extracted) == 10
+    assert rows.matched > 0
 
 
 @pytest.mark.parametrize("error", [WeightsError("other keys"), ImportError("no torch"), TypeError("another method")])

@@ -67,6 +67,7 @@ def test_only_pairs_that_ended_early_are_computed(
     quick.match_batch(pairs)
     again = Counting(weights, enough_matches=enough, min_best_score=0.0)
     thorough = ThoroughMatcher(again, quick)
+    assert sum(thorough.unsettled(*pair) is not None for pair in pairs) == num_open
     found = thorough.match_batch(pairs)
     assert again.num_computed == num_open, "a pair of few keypoints is matched with all of them at once"
     assert all(map(equal, found, expected))
@@ -86,6 +87,7 @@ def test_pairs_that_were_matched_again_before_stay(weights: Path, pairs: list[Pa
 def test_what_the_store_lacks_is_computed(weights: Path, pairs: list[Pair], tmp_path: Path) -> None:
     quick = CachedMatcher(Counting(weights, enough_matches=0.0), Store(tmp_path))
     again = Counting(weights, enough_matches=0.0)
+    assert ThoroughMatcher(again, quick).unsettled(*pairs[0]) is None, "it was not matched before"
     found = ThoroughMatcher(again, quick).match(*pairs[0])
     assert again.num_computed == 1
     assert len(found) > 0
