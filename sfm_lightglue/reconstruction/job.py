@@ -213,12 +213,9 @@ def _second_look(
             known = judged, filled.weighed, cameras
             found = _look(job).find_thorough(*known) if name == "thorough" else _look(job).find(*known, distrusted)
         if found.pairs:
-            both = added.joined(found)
-            again = _map_with_added(job, mapper, filled, judged, groups, both, found, new_folder(work / name))
-            if again is None:
-                found = found.without_pairs()
-            else:
-                filled, judged = again
+            again = _map_with_added(job, mapper, (filled, judged), groups, added, found, new_folder(work / name))
+            found = found.without_pairs() if again is None else found
+            filled, judged = (filled, judged) if again is None else again
         added = added.joined(found)
     return filled, judged, added
 
@@ -226,16 +223,15 @@ def _second_look(
 def _map_with_added(
     job: Job,
     mapper: Mapper,
-    filled: FilledDatabase,
-    judged: list[JudgedModel],
+    before: tuple[FilledDatabase, list[JudgedModel]],
     groups: Sequence[CameraGroup],
     added: AddedPairs,
     found: AddedPairs,
     folder: Path,
 ) -> tuple[FilledDatabase, list[JudgedModel]] | None:
-    """Go on with mapping with all pairs that were added, of which some were just found; None if it is no better."""
-    taken_back = taken_back_pairs(job.store, job.keys.mapped)
-    second = fill_database(job, folder / filled.path.name, groups, added)
+    """Go on with mapping, with the pairs that were added before and those just found; None if it is no better."""
+    (filled, judged), taken_back = before, taken_back_pairs(job.store, job.keys.mapped)
+    second = fill_database(job, folder / filled.path.name, groups, added.joined(found))
     with job.clock.stage("map"), _mapping_task(job, second, folder) as task:
         known = second.weighed, job.config, second.guessed_camera_ids
         again = map_with_added(mapper.config, task, *known, judged, found.pairs, job.trusted, taken_back)
