@@ -55,6 +55,11 @@ class ChecksConfig:
     """Largest relative standard deviation of a refined focal length. It is larger if the images do not determine the
     focal length, for example those of a flat scene seen from straight above."""
 
+    max_center_uncertainty: float = 0.1
+    """Largest standard deviation of a camera centre, as a fraction of the largest distance between two centres of the
+    model. It is larger if a few images have too little parallax or too few points. Models of more than 20 images, of
+    rigs and of known poses are not asked."""
+
     min_distortion_slope: float = 0.3
     """Smallest change of the distance from the image centre when the undistorted distance changes by 1. Distortion that
     folds or nearly folds the image has a smaller one."""
@@ -79,7 +84,13 @@ class ChecksConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"`checks.{name}` must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("max_rotation_error_deg", "max_pair_error_px", "max_focal_ratio", "max_focal_uncertainty"):
+        for name in (
+            "max_rotation_error_deg",
+            "max_pair_error_px",
+            "max_focal_ratio",
+            "max_focal_uncertainty",
+            "max_center_uncertainty",
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`checks.{name}` must be positive, got {getattr(self, name)}")
         for name in (

@@ -12,6 +12,7 @@ import pycolmap
 from sfm_lightglue.arrays import AnyArray, Float64Array
 from sfm_lightglue.colmap.image_points import observed_ids
 from sfm_lightglue.colmap.model_parts import partners_in_frames, take_out_images
+from sfm_lightglue.mapping.center_uncertainty import center_uncertainty
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.intrinsics_checks import intrinsics_checks, worst_checks
 from sfm_lightglue.mapping.mapper_errors import opened_database
@@ -23,10 +24,10 @@ from sfm_lightglue.mapping.pair_agreement import (
     read_stored_pairs,
     triangulated_share,
 )
-from sfm_lightglue.mapping.verdict import Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
+from sfm_lightglue.mapping.verdict import CENTERS_CHECK, Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 from sfm_lightglue.types import ImagePair
 
-JUDGEMENT_VERSION = 19
+JUDGEMENT_VERSION = 20
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 
@@ -61,6 +62,7 @@ def judge_models(
     probability: Mapping[ImagePair, float] | None = None,
     against: Mapping[ImagePair, float] | None = None,
     doubtful_inliers: Mapping[ImagePair, AnyArray] | None = None,
+    has_known_poses: bool = False,
 ) -> list[JudgedModel]:
     """Judge models, and take doubtful images out of them.
 
@@ -83,6 +85,7 @@ def judge_models(
         doubtful_inliers: in a scene with twins, keypoints [K, 2] of the inliers of probably wrong pairs: images are
             taken out, all at once, if more of them, by their probability, contradict their poses than pairs agree with
             them. None or empty for other scenes.
+        has_known_poses: whether the poses were given, so that they are not uncertain.
 
     Returns:
         The published models, accepted or reduced, the one with most images first; then the rejected ones. Published
@@ -93,7 +96,7 @@ def judge_models(
         return []
     pairs = read_stored_pairs(database)
     focal_from_id = _known_focal_lengths(database, constant_camera_ids | guessed_camera_ids)
-    options = config, adjust, has_checks, probability or {}, against or {}, doubtful_inliers or {}
+    options = config, adjust, has_checks, probability or {}, against or {}, doubtful_inliers or {}, has_known_poses
     judge = _Judge(pairs, focal_from_id, constant_camera_ids, *options)
     judged = [judge.judge(model) for model in models]
     ordered = sorted(
@@ -138,6 +141,7 @@ class _Judge:
     probability: Mapping[ImagePair, float]
     against: Mapping[ImagePair, float]
     doubtful_inliers: Mapping[ImagePair, AnyArray]
+    has_known_poses: bool
 
     def judge(self, model: pycolmap.Reconstruction) -> JudgedModel:
         num_images = model.num_reg_images()
@@ -246,6 +250,10 @@ class _Judge:
         angle, in_front = _angles_and_cheirality(model)
         checks["min_triangulation_angle_deg"] = Check.at_least(angle, config.min_triangulation_angle_deg)
         checks["min_cheirality"] = Check.at_least(in_front, config.min_cheirality)
+        if not self.has_known_poses:
+            uncertainty = center_uncertainty(model, self.constant_camera_ids, self.focal_from_id.keys())
+            if uncertainty is not None:
+                checks[CENTERS_CHECK] = Check.at_most(uncertainty, config.max_center_uncertainty)
         return checks
 
     def _intrinsics(self, model: pycolmap.Reconstruction) -> dict[int, dict[str, Check]]:

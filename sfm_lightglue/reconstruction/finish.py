@@ -149,6 +149,7 @@ class Finishing:
                 guessed_camera_ids=self.guessed_camera_ids,
                 probability=self.probability,
                 against=self.against,
+                has_known_poses=bool(self.task.known_poses),
             )
         if after.verdict.outcome != "accepted":
             problem = ", ".join(after.verdict.failed) or "support of its images"

@@ -229,6 +229,7 @@ class Judging:
             probability=probability,
             against=self.against,
             doubtful_inliers=doubtful,
+            has_known_poses=bool(self.task.known_poses),
         )
         return found if self.folds is None else self.folds.checked(found)
 

@@ -142,7 +142,7 @@ def _advice(model: ModelStatistics) -> str:
             " least one for each group of images, and give it as `lookalikes.trust_pairs`, or set `lookalikes.mode` to"
             " off"
         )
-    if failed & {"max_static_pairs", "min_triangulation_angle_deg", "min_cheirality"}:
+    if failed & {"max_static_pairs", "min_triangulation_angle_deg", "min_cheirality", "max_center_uncertainty"}:
         return (
             "The camera only turned, or hardly moved: without a change of place there is no depth. Move it sideways"
             " between the images, by a tenth of the distance to the scene or more"
@@ -180,6 +180,11 @@ _CHECK_TEXTS: dict[str, Callable[[Check], str]] = {
         f"a focal length that differs from the EXIF data by a factor of {check.value:.2f}"
     ),
     "min_distortion_slope": lambda check: "a lens distortion that folds the image",
+    "max_center_uncertainty": lambda check: (
+        f"camera positions that are uncertain by {check.value:.0%} of the distance between the farthest two"
+        if check.value is not None and math.isfinite(check.value)
+        else "camera positions that the images do not determine"
+    ),
     "max_focal_uncertainty": lambda check: (
         "a focal length that the images do not determine"
         if check.value is None

@@ -169,6 +169,15 @@ def _warn(summary: Summary) -> None:
         names_from_reason.setdefault(REASON_TEXTS[summary.images[name]["reason"]], []).append(name)
     for text, names in names_from_reason.items():
         logger.warning("not registered, %s: %s", text, shortened(names, all_in=RESULTS_MARKER))
+    for index, model in enumerate(summary.models[: summary.num_published]):
+        if model["uncertain"]:
+            logger.warning(
+                "model %d may be wrong: its %d images hardly determine the camera positions (max_center_uncertainty in"
+                " %s). Take images with more parallax and more overlap, or give the intrinsics as `cameras.params`",
+                index,
+                model["num_registered"],
+                RESULTS_MARKER,
+            )
     rejected = [model for model in summary.models if model["verdict"] == "rejected"]
     if rejected:
         failed = sorted({name for model in rejected for name, check in model["checks"].items() if not check["passed"]})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm_lightglue.mapping.cached_models import MapStatistics, ModelStatistics
+from sfm_lightglue.mapping.verdict import is_uncertain
 from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.image_status import skipped_verdicts
 from sfm_lightglue.store.json_bytes import json_bytes
@@ -137,7 +138,7 @@ class Summary:
         )
         return (
             f"{self.num_registered} of {self.num_images} images registered{others}{self._look_alikes()}"
-            f"{self._folded()}, {self.num_points} points,"
+            f"{self._folded()}{self._uncertain()}, {self.num_points} points,"
             f" track length {self.mean_track_length:.2f}, reprojection error {self.mean_reprojection_error_px:.2f} px,"
             f" {self.seconds['total']:.1f} s" + (f" ({stages})" if stages else "")
         )
@@ -160,6 +161,12 @@ class Summary:
         models, they = ("models", "they") if len(found) > 1 else ("model", "it")
         return f" ({models} {', '.join(found)} may be folded: {they} may show several places that look alike as one)"
 
+    def _uncertain(self) -> str:
+        """Which small models may be wrong because their images hardly determine the camera positions."""
+        found = [str(idx) for idx, model in enumerate(self.models[: self.num_published]) if model.get("uncertain")]
+        models = "models" if len(found) > 1 else "model"
+        return f" ({models} {', '.join(found)} may be wrong: few images, little parallax)" if found else ""
+
 
 def _model_record(model: ModelStatistics) -> dict[str, Any]:
     """The numbers of a model; those of the images that are in its georegistration are in a file of its own."""
@@ -167,6 +174,7 @@ def _model_record(model: ModelStatistics) -> dict[str, Any]:
         "notes": list(model.notes),
         "maybe_same_as": list(model.maybe_same_as),
         "maybe_folded": list(model.maybe_folded),
+        "uncertain": is_uncertain(model.checks),
     }
     if model.georegistration is not None:
         record["georegistration"] = {key: value for key, value in model.georegistration.items() if key != "images"}

@@ -99,6 +99,10 @@ CHECK_TEXTS: dict[str, tuple[str, str]] = {
         "the lens distortion is implausible",
         "Use `cameras.model` OPENCV_FISHEYE for fisheye lenses, or `cameras.params`.",
     ),
+    "max_center_uncertainty": (
+        "the images hardly determine the camera positions",
+        "Take images with more parallax and more overlap, or give the intrinsics with `cameras.params`.",
+    ),
     "max_focal_uncertainty": (
         "the images do not determine the focal length",
         "State it with `cameras.params`, use images with EXIF data, or add oblique views.",
@@ -167,6 +171,9 @@ def _of_models(models: Sequence[Mapping[str, Any]], shown: str) -> Iterator[Find
         yield from _of_checks(model, "bad" if not published else "warning")
         if model.get("maybe_folded") and model.get("verdict") != "rejected":
             yield _of_fold(model)
+        if model.get("uncertain") and model.get("verdict") != "rejected":
+            text = f"{model['path']} may be wrong: its few images hardly determine the camera positions."
+            yield Finding("warning", text, CHECK_TEXTS["max_center_uncertainty"][1])
         if model.get("verdict") == "reduced":
             text = f"{model['path']}: doubtful images were taken out; the rest passed all checks."
             yield Finding("warning", text, "If they matter, take more images around them.")

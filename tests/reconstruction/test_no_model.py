@@ -111,6 +111,7 @@ FAILED = {
     "min_focal_ratio": (Check(0.07, 0.25, False), "0.07 times the longer side", "panoramas"),
     "max_focal_change": (Check(2.5, 1.6, False), "a factor of 2.50", "cameras.params"),
     "min_distortion_slope": (Check(0.0, 0.3, False), "folds the image", "OPENCV_FISHEYE"),
+    "max_center_uncertainty": (Check(0.36, 0.1, False), "uncertain by 36% of the distance", "Move it sideways"),
     "max_focal_uncertainty": (Check(0.31, 0.1, False), "only to 31%", "flat scene"),
 }
 
@@ -147,6 +148,11 @@ def test_every_limit_has_a_text() -> None:
 def test_an_undetermined_focal_length_has_no_value() -> None:
     text = explain_rejected(ROOT, [rejected(max_focal_uncertainty=Check(None, 0.1, False))])
     assert "a focal length that the images do not determine." in text
+
+
+def test_undetermined_positions_have_no_value() -> None:
+    text = explain_rejected(ROOT, [rejected(max_center_uncertainty=Check(None, 0.1, False))])
+    assert "camera positions that the images do not determine." in text
 
 
 def test_several_models_and_several_reasons() -> None:
