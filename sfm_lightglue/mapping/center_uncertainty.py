@@ -182,7 +182,9 @@ class _System:
             by_camera, by_point = weights[:, None, None] * seen.by_camera, weights[:, None, None] * seen.by_point
             cameras[np.ix_(own, own)] += np.einsum("nij,nik->jk", by_camera, seen.by_camera)
             np.add.at(points, seen.rows, by_point.transpose(0, 2, 1) @ seen.by_point)
-            np.add.at(mixed, (seen.rows[:, None], slice(None), own), seen.by_camera.transpose(0, 2, 1) @ by_point)
+            of_both = by_point.transpose(0, 2, 1) @ seen.by_camera  # [O, 3, 6 + K]
+            for axis in range(3):
+                np.add.at(mixed[:, axis], (seen.rows[:, None], own), of_both[:, axis])
             np.add.at(gradients, (seen.rows[:, None], own), np.einsum("nij,ni->nj", by_camera, seen.residuals))
             np.add.at(of_points, seen.rows, np.einsum("nij,ni->nj", by_point, seen.residuals))
             num_values += seen.residuals.size
@@ -205,6 +207,8 @@ class _System:
         variance = max(self.squared_error / num_free, _MIN_NOISE_PX**2)  # of a residual, in px²
         information = self.information / variance + np.diag(prior)
         scale, free = np.trace(information) / size, gauge @ gauge.T
+        if not scale > 0:  # no point lies in front of a camera
+            return np.full((2, size, size), np.inf)
         damped = information + scale * (free + _DAMPING * np.eye(size))
         inverse = np.linalg.inv(damped) - free / (scale * (1 + _DAMPING))
         moved = self.gradients @ inverse * (self.num_values / num_free / variance)

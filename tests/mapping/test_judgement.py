@@ -41,6 +41,7 @@ CHECKS_OF_GIVEN_CAMERAS = {
     "max_static_pairs",
     "min_triangulation_angle_deg",
     "min_cheirality",
+    "max_center_uncertainty",
 }
 
 
