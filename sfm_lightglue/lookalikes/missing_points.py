@@ -27,6 +27,9 @@ _MAX_ANGLE_DEG = 15.0
 _MAX_SCALE = 1.5
 """Largest ratio of the sizes of a point's surroundings in the two images."""
 
+_PER_SCALE_DEG = 10.0
+"""Angle between two views that is as great a difference as a factor of e between their scales."""
+
 _BORDER = 0.02
 """Width of the border of an image in which no point is expected, as a fraction of the longer side."""
 
@@ -65,6 +68,8 @@ class SharedPoints:
     Args:
         num_common: [n, n] points that both images observe, from similar directions and at a similar scale.
         num_missing: [n, n] points that the image of the row observes, and the image of the column should and does not.
+        differences: [n, n] of the views of the image of the column from those of the row, of these points: the angle
+            between them in degrees, and ten degrees for a factor of e between their scales. NaN without such points.
         num_alone: [n, n] of the missing points, those that are alone among points of the image of the column that the
             one of the row does not observe. Their views differ no more than those by which they were matched.
         num_rare: [n, n] points that both images observe, and that are missing in many others.
@@ -76,6 +81,7 @@ class SharedPoints:
 
     num_common: IndexArray
     num_missing: IndexArray
+    differences: Float64Array
     num_alone: IndexArray
     num_rare: IndexArray
     num_with: IndexArray
@@ -88,6 +94,7 @@ def shared_points(model: SparseModel) -> SharedPoints:
     """Count the common, the missing, the alone and the rare points of each two images of a model."""
     num_images, num_points = len(model.names), len(model.points)
     common, missing, num_alone = (np.zeros((num_images, num_images), np.int64) for _ in range(3))
+    differences = np.full((num_images, num_images), np.nan)
     alone, alone_pixels = [np.zeros((0, 3), np.int64)], [np.zeros((0, 2))]
     views = _Views.of_model(model)
     first = np.searchsorted(model.image_rows, np.arange(num_images + 1))
@@ -102,10 +109,14 @@ def shared_points(model: SparseModel) -> SharedPoints:
         pixels[model.point_rows[own]] = model.pixels[own]
         others = np.flatnonzero((observed | expected)[model.point_rows])
         points = model.point_rows[others]
-        is_similar, is_matched = views.are_similar(model, image, others)
+        cosines, ratios = views.compared(model, image, others)
+        is_similar: BoolArray = cosines >= np.cos(np.radians(_MAX_ANGLE_DEG))
+        is_similar &= (ratios <= _MAX_SCALE) & (ratios >= 1 / _MAX_SCALE)
         for counts, chosen in ((common, observed), (missing, expected)):
             rows = model.image_rows[others[is_similar & chosen[points]]]
             counts[:, image] = np.bincount(rows, minlength=num_images)
+        images = model.image_rows[others[is_similar]]
+        differences[:, image] = _differences(images, cosines[is_similar], ratios[is_similar], num_images)
         num_without[np.unique(points[is_similar & expected[points]])] += 1
         cells = _Cells.of_image(model, image, own.stop - own.start)
         if cells is None:
@@ -113,7 +124,7 @@ def shared_points(model: SparseModel) -> SharedPoints:
         rows = cells.alone(
             (model.image_rows[others], cells.of(pixels[points])),
             observed[points] & (model.image_rows[others] != image),
-            np.flatnonzero(is_similar & is_matched & expected[points]),
+            np.flatnonzero(is_similar & (cosines >= views.matched_cosines[others]) & expected[points]),
             cells.of(model.pixels[own]),
         )
         images = model.image_rows[others[rows]]
@@ -125,7 +136,7 @@ def shared_points(model: SparseModel) -> SharedPoints:
     rare = model.num_common(is_rare)
     of_points = num_with, num_without
     return SharedPoints(
-        common, missing, num_alone, rare, *of_points, np.concatenate(alone), np.concatenate(alone_pixels)
+        common, missing, differences, num_alone, rare, *of_points, np.concatenate(alone), np.concatenate(alone_pixels)
     )
 
 
@@ -154,8 +165,8 @@ class _Views:
         focal_lengths = np.array([camera.mean_focal_length() for camera in model.cameras], np.float64)
         return cls(rays, focal_lengths[model.image_rows] / distances, _matched_cosines(model, rays), focal_lengths)
 
-    def are_similar(self, model: SparseModel, image: int, rows: IndexArray) -> tuple[BoolArray, BoolArray]:
-        """Which observations [M] of other images see their point as an image should see it.
+    def compared(self, model: SparseModel, image: int, rows: IndexArray) -> tuple[Float64Array, Float64Array]:
+        """How an image sees the points of observations [M] of other images, compared with these.
 
         Args:
             model: of the views.
@@ -163,16 +174,28 @@ class _Views:
             rows: [M] of the observations.
 
         Returns:
-            Those from a similar direction at a similar scale, and those whose direction differs no more than those by
-            which the point was matched.
+            Cosines of the angles between both rays to each point, and ratios of the sizes of its surroundings in pixels.
         """
         view = model.points[model.point_rows[rows]] - model.centers[image]
         distance = np.maximum(np.linalg.norm(view, axis=1), 1e-12)
-        cosine = (view * self.rays[rows]).sum(axis=1) / distance
-        ratio = self.sizes[rows] * distance / self.focal_lengths_px[image]
-        is_similar: BoolArray = cosine >= np.cos(np.radians(_MAX_ANGLE_DEG))
-        is_similar &= (ratio <= _MAX_SCALE) & (ratio >= 1 / _MAX_SCALE)
-        return is_similar, cosine >= self.matched_cosines[rows]
+        cosines: Float64Array = (view * self.rays[rows]).sum(axis=1) / distance
+        return cosines, self.sizes[rows] * distance / self.focal_lengths_px[image]
+
+
+def _differences(images: IndexArray, cosines: Float64Array, ratios: Float64Array, num_images: int) -> Float64Array:
+    """The differences [n] of the views of each image from those of another one; NaN for images without points.
+
+    Args:
+        images: [M] image of each observation.
+        cosines: [M] of the angles between both rays to its point.
+        ratios: [M] of the scales.
+        num_images: n.
+    """
+    counts = np.bincount(images, minlength=num_images)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0
+        cosine, ratio = (np.bincount(images, values, num_images) / counts for values in (cosines, ratios))
+        found: Float64Array = np.degrees(np.arccos(np.clip(cosine, -1, 1))) + _PER_SCALE_DEG * np.abs(np.log(ratio))
+    return found
 
 
 def _matched_cosines(model: SparseModel, rays: Float64Array) -> Float64Array:

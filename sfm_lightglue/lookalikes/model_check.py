@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import betaln, xlog1py, xlogy
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.lookalikes.alone_points import alone_evidence, differ_around
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups, sides_of_conflicts
 from sfm_lightglue.lookalikes.missing_points import SharedPoints, shared_points
+from sfm_lightglue.lookalikes.share_evidence import share_evidence
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
 from sfm_lightglue.types import ImagePair
 
@@ -25,21 +25,6 @@ _MIN_POINTS = 15
 
 _MANY_POINTS = 50
 """Number of points from which their share has its full weight."""
-
-_NUM_STRONGEST = 3
-"""Number of pairs of each image that show which share of its points is usual."""
-
-_USUAL_RANGE = 0.45, 0.9
-"""Range of the usual share of points."""
-
-_FALSE_SHAPE = 0.8, 2.4
-"""Parameters of the beta distribution of the shares of images that show different places."""
-
-_TRUE_COUNT = 16.0
-"""Sum of the parameters of the beta distribution of the shares of images that show the same place."""
-
-_OUTLIERS = 0.05
-"""Probability that the share of images of one place has any value: blurred, dark or covered images have few points."""
 
 _MIN_OVERLAP = 0.1
 """Added to the overlap of two images, by which evidence for a pair is multiplied before images are grouped: an image
@@ -191,21 +176,22 @@ def check_fold(
     counts = shared_points(arrays)
     shares, totals = point_shares(arrays, counts, attempted)
     is_known = totals > 0
-    evidence = _evidence(shares, is_known) * np.minimum(totals / _MANY_POINTS, 1.0)
+    evidence, is_told = share_evidence(shares, symmetric_differences(counts), is_known)
+    evidence *= np.minimum(totals / _MANY_POINTS, 1.0)
     odds = _prior_odds(arrays.names, probabilities or {}, _MAX_TWIN_PRIOR if has_twins else _MAX_PRIOR)
     if has_twins:
-        evidence = np.where(odds == 0, np.minimum(evidence, 0.0), odds)
+        evidence, is_told = np.where(odds == 0, np.minimum(evidence, 0.0), odds), is_known
     num_common = arrays.num_common()
     scales = np.sqrt(np.maximum(num_common.diagonal(), 1.0))
     overlaps = num_common / np.outer(scales, scales)
     weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
     weighed = np.where(has_twins, evidence, weighed + odds)
-    is_weighed = is_known | (has_twins & (odds != 0) & (num_common > 0))
+    is_weighed = is_known & (is_told | (odds != 0)) | (has_twins & (odds != 0) & (num_common > 0))
     groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
-    found, limit = _conflicts(groups, evidence, is_known, _TWIN_CONFLICT if has_twins else _CONFLICT), _CONFLICT
+    found, limit = _conflicts(groups, evidence, is_told, _TWIN_CONFLICT if has_twins else _CONFLICT), _CONFLICT
     if not found:  # the places may have most points in common
-        evidence, limit = alone_evidence(counts, is_known), 0.0
+        evidence, is_told, limit = alone_evidence(counts, is_known), is_known, 0.0
         # Without twins, probabilities tell how complete pairs are: nothing, where places have most points in common.
         groups = agreeing_groups(np.where(is_known, evidence + has_twins * odds, 0.0), is_known)
         found = [
@@ -224,7 +210,7 @@ def check_fold(
         conflicts.setdefault((numbers[0], numbers[1]), replace(each, groups=(numbers[0], numbers[1])))
     names = tuple(tuple(arrays.names[row] for row in side) for side in sides)
     worst = found[0].conflict if found else 0.0
-    known = np.where(is_known, evidence, np.nan)
+    known = np.where(is_told, evidence, np.nan)
     is_joined = _is_joined(groups, is_trusted)
     pairs = [ImagePair(arrays.names[row0], arrays.names[row1]) for row0, row1 in _doubted(known, is_joined, limit)]
     doubted = tuple(sorted({name for pair in pairs for name in (pair.name0, pair.name1)})), tuple(sorted(pairs))
@@ -279,6 +265,15 @@ def point_shares(
     return shares, np.where(is_known, totals, 0)
 
 
+def symmetric_differences(counts: SharedPoints) -> Float64Array:
+    """The differences [n, n] of the views of each two images, the mean of both directions; NaN if none is known."""
+    both = np.stack([counts.differences, counts.differences.T])
+    is_given = ~np.isnan(both)
+    num_given = is_given.sum(axis=0)
+    mean: Float64Array = np.where(is_given, both, 0.0).sum(axis=0) / np.maximum(num_given, 1)
+    return np.where(num_given > 0, mean, np.nan)
+
+
 def _is_in(names: tuple[str, ...], pairs: Collection[ImagePair]) -> BoolArray:
     """Which two images [n, n] are one of the pairs."""
     row_from_name = {name: row for row, name in enumerate(names)}
@@ -287,37 +282,6 @@ def _is_in(names: tuple[str, ...], pairs: Collection[ImagePair]) -> BoolArray:
     is_in = np.zeros((len(names), len(names)), np.bool_)
     is_in[rows[:, 0], rows[:, 1]] = is_in[rows[:, 1], rows[:, 0]] = True
     return is_in
-
-
-def _evidence(shares: Float64Array, is_known: BoolArray) -> Float64Array:
-    """Logarithm of the likelihood ratio of each share: that of one place over that of two places.
-
-    What is usual is that of the model, or of the one of both images that has the fewest points in common with those
-    that are most like it: a blurred or dark image has a small share with all images.
-    """
-    strongest = -np.sort(-np.where(is_known, shares, -1.0), axis=1)[:, :_NUM_STRONGEST]
-    has_any: BoolArray = np.asarray(is_known.any(axis=1))
-    own = np.array(
-        [row[row >= 0].mean() if any_known else 1.0 for row, any_known in zip(strongest, has_any.tolist(), strict=True)]
-    )
-    typical = float(np.median(own[has_any])) if has_any.any() else _USUAL_RANGE[1]
-    mean = np.clip(np.minimum(np.minimum.outer(own, own), typical), *_USUAL_RANGE)
-    filled = np.clip(np.where(is_known, shares, 0.5), 0.01, 0.99)
-    true = (1 - _OUTLIERS) * beta_density(filled, _TRUE_COUNT * mean, _TRUE_COUNT * (1 - mean)) + _OUTLIERS
-    ratio: Float64Array = np.log(true / beta_density(filled, *_FALSE_SHAPE))
-    return ratio
-
-
-def beta_density(x: Float64Array, a: Float64Array | float, b: Float64Array | float) -> Float64Array:
-    """Density of the beta distribution. The import of SciPy's function takes 0.3 s.
-
-    Args:
-        x: between 0 and 1.
-        a: first parameter, positive; of the shape of `x`, or one for all.
-        b: second parameter, likewise.
-    """
-    density: Float64Array = np.exp(xlogy(a - 1, x) + xlog1py(b - 1, -x) - betaln(a, b))
-    return density
 
 
 def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float], most: float) -> Float64Array:

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import beta
 
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
-from sfm_lightglue.lookalikes.model_check import beta_density, check_fold
+from sfm_lightglue.lookalikes.model_check import check_fold
+from sfm_lightglue.lookalikes.share_evidence import beta_density
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from tests.helpers.folded_models import all_pairs, street_model
 
