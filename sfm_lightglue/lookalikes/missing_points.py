@@ -174,7 +174,7 @@ class _Views:
             rows: [M] of the observations.
 
         Returns:
-            Cosines of the angles between both rays to each point, and ratios of the sizes of its surroundings in pixels.
+            Cosines [M] of the angles between both rays to each point, and ratios [M] of the sizes of its surroundings.
         """
         view = model.points[model.point_rows[rows]] - model.centers[image]
         distance = np.maximum(np.linalg.norm(view, axis=1), 1e-12)

@@ -159,7 +159,7 @@ def check_fold(
 
     Images whose cameras see the same place from nearly the same side should observe the same points. In a fold, images
     of different places stand side by side, and observe only the points in common that their places have in common. The
-    share that is usual in the model is compared with that of each two images.
+    share of each two images is compared with the one that is usual in the model where views differ as much.
 
     Args:
         model: with points.
@@ -176,7 +176,7 @@ def check_fold(
     counts = shared_points(arrays)
     shares, totals = point_shares(arrays, counts, attempted)
     is_known = totals > 0
-    evidence, is_told = share_evidence(shares, symmetric_differences(counts), is_known)
+    evidence, is_told = share_evidence(shares, _differences(counts), is_known)
     evidence *= np.minimum(totals / _MANY_POINTS, 1.0)
     odds = _prior_odds(arrays.names, probabilities or {}, _MAX_TWIN_PRIOR if has_twins else _MAX_PRIOR)
     if has_twins:
@@ -265,7 +265,7 @@ def point_shares(
     return shares, np.where(is_known, totals, 0)
 
 
-def symmetric_differences(counts: SharedPoints) -> Float64Array:
+def _differences(counts: SharedPoints) -> Float64Array:
     """The differences [n, n] of the views of each two images, the mean of both directions; NaN if none is known."""
     both = np.stack([counts.differences, counts.differences.T])
     is_given = ~np.isnan(both)

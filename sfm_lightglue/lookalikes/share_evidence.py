@@ -46,8 +46,8 @@ def share_evidence(
     """Logarithm of the likelihood ratio of each share: that of one place over that of two places.
 
     What is usual for an image is the mean of the largest shares of its pairs whose views differ at least as much. If
-    these are few, pairs of the whole model count, too. Of both images of a pair, the one with the smaller value counts: a
-    blurred or dark image has a small share with all images. The value is at most that of the model.
+    these are few, pairs of the whole model count, too. Of both images of a pair, the one with the smaller value counts:
+    a blurred or dark image has a small share with all images. The value is at most that of the model.
 
     Args:
         shares: [n, n] symmetric shares of points that both images observe.
@@ -70,7 +70,9 @@ def share_evidence(
 
 def _usual_shares(shares: Float64Array, differences: Float64Array, is_known: BoolArray) -> Float64Array:
     """The share [n, n] of points that is usual for two images whose views differ as much as theirs."""
-    order = np.argsort(np.where(is_known, -differences, np.inf), axis=1, kind="stable")  # the most different views first
+    order = np.argsort(
+        np.where(is_known, -differences, np.inf), axis=1, kind="stable"
+    )  # the most different views first
     ordered = np.take_along_axis(np.where(is_known, shares, -1.0), order, axis=1)
     strongest = np.full((len(shares), _NUM_STRONGEST), -1.0)  # of the columns so far, ascending
     means = np.zeros_like(shares)

@@ -57,7 +57,7 @@ def video(
 
 
 def least_share(model: pycolmap.Reconstruction) -> float:
-    """The smallest share of its points that an image has in common with another one that looks up to 15 degrees away."""
+    """The smallest share of its points that an image has in common with one that looks up to 15 degrees away."""
     images = sorted((model.images[image_id] for image_id in model.reg_image_ids()), key=lambda image: image.name)
     seen = [{one.point3D_id for one in image.get_observation_points2D()} for image in images]
     axes = [image.viewing_direction() for image in images]
