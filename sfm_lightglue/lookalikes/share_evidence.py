@@ -70,9 +70,8 @@ def share_evidence(
 
 def _usual_shares(shares: Float64Array, differences: Float64Array, is_known: BoolArray) -> Float64Array:
     """The share [n, n] of points that is usual for two images whose views differ as much as theirs."""
-    order = np.argsort(
-        np.where(is_known, -differences, np.inf), axis=1, kind="stable"
-    )  # the most different views first
+    # The most different views first.
+    order = np.argsort(np.where(is_known, -differences, np.inf), axis=1, kind="stable")
     ordered = np.take_along_axis(np.where(is_known, shares, -1.0), order, axis=1)
     strongest = np.full((len(shares), _NUM_STRONGEST), -1.0)  # of the columns so far, ascending
     means = np.zeros_like(shares)
