@@ -52,10 +52,16 @@ class AddedPairs:
         return replace(self, pairs={}, altered={}, joining=frozenset(), joining_note="")
 
     def joined(self, other: AddedPairs) -> AddedPairs:
-        """Both, this one first; of a pair of both, that of the other."""
+        """Both, this one first; of a pair of both, that of the other.
+
+        If the other one replaces the features of an image, the pairs of this one that match its former features are
+        dropped.
+        """
+        replaced = {name for name, text in other.altered.items() if self.altered.get(name) != text}
+        pairs = {pair: found for pair, found in self.pairs.items() if not {pair.name0, pair.name1} & replaced}
         tried = {name: self.tried.get(name, ()) + texts for name, texts in other.tried.items()}
         return AddedPairs(
-            {**self.pairs, **other.pairs},
+            {**pairs, **other.pairs},
             {**self.tried, **tried},
             tuple(dict.fromkeys(self.notes + other.notes)),
             {**self.altered, **other.altered},

@@ -20,7 +20,7 @@ from sfm_lightglue.stages.hard_pairs import ATTEMPTS, Attempt, HardPairs
 from sfm_lightglue.stages.pair_plan import PairPlan
 from sfm_lightglue.types import ImagePair
 
-SECOND_CHANCE_VERSION = 2
+SECOND_CHANCE_VERSION = 3
 """Number to raise when a change of the code helps other images, or with other pairs."""
 
 _ENOUGH_PAIRS, _ENOUGH_INLIERS = 2, 120

@@ -153,6 +153,18 @@ def test_what_both_attempts_tried_is_told_in_their_order() -> None:
     assert first.joined(AddedPairs()).tried == first.tried
 
 
+def test_pairs_of_keypoints_that_a_later_attempt_replaces_are_dropped() -> None:
+    geometry = TwoViewGeometry("general", np.ones(12, np.bool_), Rigid3.identity(), np.eye(3))
+    of_left, inside, again = ImagePair("a", "left"), ImagePair("a", "b"), ImagePair("b", "left")
+    first = AddedPairs({pair: (matches_of(12), geometry) for pair in (of_left, inside, again)})
+    better = AddedPairs({again: (matches_of(12), geometry)}, altered={"left": "half size"})
+    both = first.joined(better)
+    assert both.pairs.keys() == {inside, again}
+    assert both.pairs[again] is better.pairs[again]
+    assert both.joined(AddedPairs()).pairs.keys() == both.joined(both).pairs.keys() == both.pairs.keys()
+    assert first.joined(better.without_pairs()).pairs.keys() == first.pairs.keys()
+
+
 NUM_FIRST, NUM_WRONG = 120, 15
 
 
