@@ -154,8 +154,7 @@ def _map_scene(
         filled, judged = map_unfolded(job.store, job.keys.mapped, filled, *how, work, asks)
         is_settled = thorough is None or not was_thorough(job)
         if is_settled:
-            if not job.scene.known_poses:
-                tell_doubt(job, filled.weighed, judged)
+            tell_doubt(job, filled.weighed, judged)
             filled, judged, groups = _map_rest(job, mapper, filled, judged, work, snapshots)
     if thorough is not None and not is_settled:
         with store_errors(filled.path):

@@ -86,10 +86,7 @@ def asks_for_more(job: Job, thorough: Job, weighed: WeighedPairs, judged: Sequen
         weighed: the verified pairs of the first attempt.
         judged: its models, before anything is done about folds.
     """
-    limit = getattr(job.config.matcher.config, "first_keypoints", None) or 0
-    num_longer = sum(job.features.num_keypoints_from_name[name] > limit for name in job.features)
-    may_change = num_longer >= 2 and not job.scene.known_poses  # pairs of few keypoints are matched with all of them
-    if not may_change or len(job.features) > _MOST_IMAGES or not is_in_doubt(weighed, judged):
+    if not _may_change(job) or len(job.features) > _MOST_IMAGES or not is_in_doubt(weighed, judged):
         return False
     logger.info(
         "the first matches leave doubts: pairs are matched more thoroughly, and the scene is mapped anew; what was told"
@@ -109,8 +106,8 @@ def tell_doubt(job: Job, weighed: WeighedPairs, judged: Sequence[JudgedModel]) -
         weighed: the verified pairs.
         judged: the models.
     """
-    limits = thorough_limits(job.config.matcher)
-    if limits is not None and len(job.features) > _MOST_IMAGES and is_in_doubt(weighed, judged):
+    limits, is_large = thorough_limits(job.config.matcher), len(job.features) > _MOST_IMAGES
+    if limits is not None and is_large and _may_change(job) and is_in_doubt(weighed, judged):
         logger.warning(
             "the matches leave doubts about this scene, which is too large to be matched anew: with"
             " `matcher.enough_matches` %g and `matcher.min_best_score` %g, more keypoints are compared, in more time",
@@ -141,6 +138,13 @@ def is_in_doubt(weighed: WeighedPairs, judged: Sequence[JudgedModel]) -> bool:
     names = [frozenset(registered_names(each)) for each in published]
     left_out = {ImagePair.from_names(*both) for each in judged for both in each.verdict.left_out}
     return any(not any({pair.name0, pair.name1} <= known for known in names) for pair in {*weighed.apart, *left_out})
+
+
+def _may_change(job: Job) -> bool:
+    """Whether a second attempt may give other models: pairs of few keypoints were matched with all of them."""
+    limit = getattr(job.config.matcher.config, "first_keypoints", None) or 0
+    num_longer = sum(job.features.num_keypoints_from_name[name] > limit for name in job.features)
+    return num_longer >= 2 and not job.scene.known_poses
 
 
 def _key(job: Job) -> str:

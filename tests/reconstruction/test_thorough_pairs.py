@@ -128,12 +128,13 @@ class Features:
         return len(self.num_keypoints_from_name)
 
 
-@pytest.mark.parametrize("reason", ["", "large", "few keypoints", "known poses", "no doubt"])
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("reason", ["", "few keypoints", "known poses", "no doubt"])
 def test_a_second_attempt_needs_a_reason_and_can_be_afforded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str, is_large: bool
 ) -> None:
     monkeypatch.setattr(thorough_module, "is_in_doubt", lambda weighed, judged: reason != "no doubt")
-    monkeypatch.setattr(thorough_module, "_MOST_IMAGES", 5 if reason == "large" else 6)
+    monkeypatch.setattr(thorough_module, "_MOST_IMAGES", 5 if is_large else 6)
     features = Features({f"{number}.jpg": 640 + (reason != "few keypoints") for number in range(6)})
     scene = SimpleNamespace(known_poses={"0.jpg": None} if reason == "known poses" else {})
     with Store(tmp_path / "out") as store:
@@ -148,10 +149,10 @@ def test_a_second_attempt_needs_a_reason_and_can_be_afforded(
             for key in ("first", "second")
         )
         asks = asks_for_more(first, second, None, [])  # type: ignore[arg-type]
-        assert asks == was_thorough(first) == (reason == "")  # type: ignore[arg-type]
+        assert asks == was_thorough(first) == (reason == "" and not is_large)  # type: ignore[arg-type]
         assert not was_thorough(second)  # type: ignore[arg-type]
         tell_doubt(first, None, [])  # type: ignore[arg-type]
-    assert ("too large to be matched anew" in caplog.text) == (reason == "large")
+    assert ("too large to be matched anew" in caplog.text) == (reason == "" and is_large)
 
 
 @dataclass(frozen=True)
