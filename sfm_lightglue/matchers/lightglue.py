@@ -330,9 +330,9 @@ class LightGlueMatcher:
 def batch_bytes(num_pairs: int, num_points0: int, num_points1: int, architecture: LightGlueArchitecture) -> int:
     """Upper bound in bytes of the memory of a padded batch, without the weights.
 
-    It is the sum of four matrices of scores [N0, N1] (a double softmax and its parts), attention weights of a block
-    of 512 queries for each head, and twenty states for each point, all in float32. The measured memory on CPUs is 0.8
-    of it.
+    It is the sum of four matrices of scores [N0, N1] (a double softmax and its parts), attention weights of 512 queries
+    for each head, of which fused kernels keep fewer, and twenty states for each point, all in float32. With weights of
+    512 queries, the measured memory on CPUs was 0.8 of it.
 
     Args:
         num_pairs: B.
