@@ -65,22 +65,24 @@ class ThoroughChance:
             registered: images of published models.
         """
         known = frozenset(registered)
-        pairs_from_name = {name: self._pairs_of(name, known) for name in sorted(names)}
+        partners = _partners(self.verified)
+        pairs_from_name = {name: self._pairs_of(name, known, partners) for name in sorted(names)}
         pairs = sorted({pair for found in pairs_from_name.values() for pair in found})
         results = reporting(self.executor.map(self._matched, pairs), "retry", len(pairs), self.progress)
         added = {pair: found for pair, found in zip(pairs, results, strict=True) if found is not None}
         return AddedPairs(added, {name: (THOROUGHLY,) for name, found in pairs_from_name.items() if found})
 
-    def _pairs_of(self, name: str, registered: frozenset[str]) -> list[ImagePair]:
+    def _pairs_of(
+        self, name: str, registered: frozenset[str], partners: Mapping[str, Mapping[str, int]]
+    ) -> list[ImagePair]:
         """The pairs that may help an image."""
         own = [ImagePair.from_names(name, other) for other in registered]
         found = self._unsettled((pair for pair in own if self.plan.allows(pair)), _MOST_OWN)
-        inliers = {_other(pair, name): num for pair, num in self.verified.items() if name in (pair.name0, pair.name1)}
-        partners = sorted(inliers.keys() & registered, key=lambda one: (-inliers[one], one))[:_NUM_PARTNERS]
-        inside = [pair for pair in self.verified if {pair.name0, pair.name1} <= registered]
-        for partner in partners:
-            of_partner = (pair for pair in inside if partner in (pair.name0, pair.name1))
-            found += self._unsettled(of_partner, _MOST_OF_PARTNER)
+        inliers = partners.get(name, {})
+        best = sorted(inliers.keys() & registered, key=lambda one: (-inliers[one], one))[:_NUM_PARTNERS]
+        for partner in best:
+            inside = partners[partner].keys() & registered
+            found += self._unsettled((ImagePair.from_names(partner, other) for other in inside), _MOST_OF_PARTNER)
         return found
 
     def _unsettled(self, pairs: Iterable[ImagePair], limit: int) -> list[ImagePair]:
@@ -105,5 +107,10 @@ class ThoroughChance:
         return (matches, geometry) if geometry.num_inliers > self.verified.get(pair, 0) else None
 
 
-def _other(pair: ImagePair, name: str) -> str:
-    return pair.name1 if pair.name0 == name else pair.name0
+def _partners(verified: Mapping[ImagePair, int]) -> dict[str, dict[str, int]]:
+    """By image, the images that it has verified pairs with, and their numbers of inliers."""
+    partners: dict[str, dict[str, int]] = {}
+    for pair, num in verified.items():
+        partners.setdefault(pair.name0, {})[pair.name1] = num
+        partners.setdefault(pair.name1, {})[pair.name0] = num
+    return partners

@@ -141,6 +141,15 @@ def test_pairs_of_partners_are_matched_too_if_they_were_verified(tmp_path: Path)
     assert added.tried == {LEFT: (THOROUGHLY,)}
 
 
+def test_three_partners_with_the_most_inliers_have_four_pairs_each(tmp_path: Path) -> None:
+    of_image = {own(number): 20 + number for number in range(4)}
+    inside = {(OTHERS[number], OTHERS[other]): 30 for number in range(4) for other in range(5, 11)}
+    matcher = FakeMatcher({pair: 10 + OTHERS.index(pair[1]) for pair in inside}, {})
+    helped(tmp_path, matcher, of_image | inside)
+    expected = [(OTHERS[number], OTHERS[other]) for number in (1, 2, 3) for other in range(7, 11)]
+    assert sorted(matcher.matched) == expected
+
+
 def test_pairs_that_take_no_part_and_those_that_may_not_be_matched_stay_out(tmp_path: Path) -> None:
     matcher = FakeMatcher({own(number): 20 for number in range(4)}, {own(number): 60 for number in range(4)})
     helped(tmp_path, matcher, barred=[own(1)], allowed=OTHERS[1:3])
