@@ -34,7 +34,7 @@ def one_opencv_thread() -> Iterator[None]:
 def _enter() -> bool:
     global _blocks, _before
     cv2 = sys.modules.get("cv2")
-    if not hasattr(cv2, "setNumThreads"):  # not loaded, or another thread is loading it
+    if cv2 is None or not hasattr(cv2, "setNumThreads"):  # not loaded, or another thread is loading it
         return False
     with _lock:
         _blocks += 1
