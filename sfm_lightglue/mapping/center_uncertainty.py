@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pycolmap
@@ -16,7 +16,7 @@ MAX_IMAGES = 20
 """Number of images up to which the uncertainty is estimated. Larger models were not examined."""
 
 _MAX_POINTS = 2000
-"""Number of points of which the uncertainty is computed; more points are sampled, and the variance is scaled."""
+"""Number of points of which the uncertainty is computed; of more points some are taken, and count several times."""
 
 _STEP = 1e-6
 """Relative step of numeric derivatives."""
@@ -47,11 +47,12 @@ def center_uncertainty(
     """The largest standard deviation of a camera centre in any direction, relative to the extent of the centres.
 
     Poses, points, focal lengths and distortion are unknown together; a similarity of the whole model is no error. The
-    variance of the parameters is H⁻¹ (Σ g gᵀ) H⁻¹, where H is the information matrix without the points, and g is the
-    gradient of the observations of one point: errors of the observations of a point may depend on each other, and may
-    be larger than usual, as those of wrong matches are. Adjusted residuals are smaller than errors; they are scaled by
-    the number of values over the degrees of freedom. That of equal and independent errors, σ² H⁻¹, counts if it is
-    larger: few points tell little of their errors, and nothing where H is nearly singular.
+    variance of the parameters is H⁻¹ (Σ g gᵀ) H⁻¹, where H is the second derivative of the cost without the points,
+    and g is the gradient of the observations of one point: errors of the observations of a point may depend on each
+    other, and may be larger than usual, as those of wrong matches are. Of the n values that the points leave, the
+    cameras take d: adjusted residuals are smaller than errors, so g is scaled by n / (n - d). The variance of equal
+    and independent errors, σ² H⁻¹, counts if it is larger: few points tell little of their errors, and nothing where H
+    is nearly singular.
 
     Args:
         model: adjusted; not changed.
@@ -63,8 +64,8 @@ def center_uncertainty(
         points, of one image, of more than `MAX_IMAGES`, and of rigs: their poses depend on each other.
 
     Source: White, Maximum likelihood estimation of misspecified models, Econometrica, 1982 (the estimate of the
-        variance); Triggs et al., Bundle adjustment: a modern synthesis, 2000, sections 6.1 (elimination of the points)
-        and 9 (gauge freedom).
+        variance); Huber, Robust statistics, 1981, chapter 7 (with a robust loss); Triggs et al., Bundle adjustment: a
+        modern synthesis, 2000, sections 6.1 (elimination of the points) and 9 (gauge freedom).
     """
     image_ids = sorted(model.reg_image_ids())
     is_rigged = model.num_reg_frames() < len(image_ids)
@@ -77,14 +78,14 @@ def center_uncertainty(
     point_ids = np.array(sorted(model.point3D_ids()), np.int64)
     sampled = point_ids[:: math.ceil(len(point_ids) / _MAX_POINTS)]
     columns = _columns(model, image_ids, constant_camera_ids)
-    system = _System.of_points(model, sampled, columns, extent)
+    system = _System.of_points(model, sampled, columns, extent).repeated(len(point_ids) / len(sampled))
     gauge = _gauge((centers - centers.mean(axis=0)) / extent, system.num_parameters)
     covariances = system.covariances(gauge, _prior(model, columns, known_focal_camera_ids))
     if not np.isfinite(covariances).all():
         return math.inf
     starts = [6 * number + 3 for number in range(len(image_ids))]
     largest = max(float(np.linalg.eigvalsh(covariances[:, k : k + 3, k : k + 3]).max()) for k in starts)
-    return math.sqrt(max(largest, 0.0) * len(sampled) / len(point_ids))
+    return math.sqrt(max(largest, 0.0))
 
 
 def _columns(
@@ -147,10 +148,11 @@ class _System:
     """The normal equations of an adjustment, without the points.
 
     Args:
-        information: [D, D] of the parameters of all cameras.
+        information: [D, D] of the parameters of all cameras: the second derivative of half the cost.
         gradients: [P, D] of the observations of each point; their sum is zero at the minimum.
         num_values: number of residuals, two for each observation.
-        squared_error: weighted sum of their squares, in px².
+        squared_error: sum of the squared derivatives of half the loss by the residuals, over the mean second
+            derivative, in px²; without a robust loss, the sum of the squared residuals.
     """
 
     information: Float64Array
@@ -175,25 +177,35 @@ class _System:
         xyz = np.array([model.points3D[point_id].xyz for point_id in point_ids.tolist()])
         cameras, points = np.zeros((size, size)), np.zeros((num_points, 3, 3))
         mixed, gradients = np.zeros((num_points, 3, size)), np.zeros((num_points, size))
-        of_points, num_values, squared_error = np.zeros((num_points, 3)), 0, 0.0
+        of_points, num_values, squared_pulls, sum_of_slopes = np.zeros((num_points, 3)), 0, 0.0, 0.0
         for image_id, own in columns.items():
             seen = _Observations.of_image(model, image_id, point_ids, xyz, len(own) - 6, extent)
-            weights = 1 / np.sqrt(1 + (seen.residuals**2).sum(axis=1) / _LOSS_PX**2)
-            by_camera, by_point = weights[:, None, None] * seen.by_camera, weights[:, None, None] * seen.by_point
+            pulls, slopes = _of_loss(seen.residuals)
+            by_camera, by_point = slopes @ seen.by_camera, slopes @ seen.by_point
             cameras[np.ix_(own, own)] += np.einsum("nij,nik->jk", by_camera, seen.by_camera)
             np.add.at(points, seen.rows, by_point.transpose(0, 2, 1) @ seen.by_point)
             of_both = by_point.transpose(0, 2, 1) @ seen.by_camera  # [O, 3, 6 + K]
             for axis in range(3):
                 np.add.at(mixed[:, axis], (seen.rows[:, None], own), of_both[:, axis])
-            np.add.at(gradients, (seen.rows[:, None], own), np.einsum("nij,ni->nj", by_camera, seen.residuals))
-            np.add.at(of_points, seen.rows, np.einsum("nij,ni->nj", by_point, seen.residuals))
-            num_values += seen.residuals.size
-            squared_error += float((weights[:, None] * seen.residuals**2).sum())
+            np.add.at(gradients, (seen.rows[:, None], own), np.einsum("nij,ni->nj", seen.by_camera, pulls))
+            np.add.at(of_points, seen.rows, np.einsum("nij,ni->nj", seen.by_point, pulls))
+            num_values += pulls.size
+            squared_pulls += float((pulls**2).sum())
+            sum_of_slopes += float(np.trace(slopes, axis1=1, axis2=2).sum())
         damping = _DAMPING * np.trace(points, axis1=1, axis2=2) + np.finfo(np.float64).tiny
         solved = np.linalg.solve(points + damping[:, None, None] * np.eye(3), mixed)  # [P, 3, D]
         information = cameras - mixed.reshape(-1, size).T @ solved.reshape(-1, size)
         gradients -= np.einsum("pij,pi->pj", solved, of_points)
+        squared_error = squared_pulls * num_values / sum_of_slopes if sum_of_slopes > 0 else 0.0
         return cls(information, gradients, num_values, squared_error)
+
+    def repeated(self, times: float) -> _System:
+        """The system of more points, of which these are a sample.
+
+        Args:
+            times: number of all points over that of these.
+        """
+        return replace(self, information=times * self.information, gradients=math.sqrt(times) * self.gradients)
 
     def covariances(self, gauge: Float64Array, prior: Float64Array) -> Float64Array:
         """Covariances [2, D, D] of the parameters: by the gradients, and by equal and independent errors.
@@ -203,7 +215,8 @@ class _System:
             prior: [D] information of what is known before.
         """
         size = self.num_parameters
-        num_free = max(self.num_values - 3 * len(self.gradients) - (size - gauge.shape[1]), 1)
+        num_of_cameras = self.num_values - 3 * len(self.gradients)  # the points take the others
+        num_free = max(num_of_cameras - (size - gauge.shape[1]), 1)
         variance = max(self.squared_error / num_free, _MIN_NOISE_PX**2)  # of a residual, in px²
         information = self.information / variance + np.diag(prior)
         scale, free = np.trace(information) / size, gauge @ gauge.T
@@ -211,7 +224,7 @@ class _System:
             return np.full((2, size, size), np.inf)
         damped = information + scale * (free + _DAMPING * np.eye(size))
         inverse = np.linalg.inv(damped) - free / (scale * (1 + _DAMPING))
-        moved = self.gradients @ inverse * (self.num_values / num_free / variance)
+        moved = self.gradients @ inverse * (max(num_of_cameras, 1) / num_free / variance)
         return np.stack([moved.T @ moved + inverse @ (prior[:, None] * inverse), inverse])
 
 
@@ -263,6 +276,14 @@ class _Observations:
         )
         valid = np.isfinite(by_camera).all(axis=(1, 2)) & np.isfinite(residuals).all(axis=1)
         return cls(rows[valid], residuals[valid], by_camera[valid], by_direction[valid])
+
+
+def _of_loss(residuals: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """The derivative [N, 2] of half the soft L1 loss by residuals [N, 2], and the second derivative [N, 2, 2]."""
+    weights = 1 / np.sqrt(1 + (residuals**2).sum(axis=1) / _LOSS_PX**2)
+    outer = residuals[:, :, None] * residuals[:, None]
+    slopes = weights[:, None, None] * np.eye(2) - (weights**3 / _LOSS_PX**2)[:, None, None] * outer
+    return weights[:, None] * residuals, slopes
 
 
 def _projected(camera: pycolmap.Camera, points: Float64Array) -> Float64Array:

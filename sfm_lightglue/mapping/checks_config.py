@@ -55,7 +55,7 @@ class ChecksConfig:
     """Largest relative standard deviation of a refined focal length. It is larger if the images do not determine the
     focal length, for example those of a flat scene seen from straight above."""
 
-    max_center_uncertainty: float = 0.1
+    max_center_uncertainty: float = 0.06
     """Largest standard deviation of a camera centre, as a fraction of the largest distance between two centres of the
     model. It is larger if a few images have too little parallax or too few points. Models of more than 20 images, of
     rigs and of known poses are not asked."""

@@ -41,7 +41,7 @@ panorama is no image of a pinhole camera."""
 CENTERS_CHECK = "max_center_uncertainty"
 """Name of the check of the standard deviation of the camera centres of a small model."""
 
-_UNCERTAIN_CENTERS = 0.025
+_UNCERTAIN_CENTERS = 0.016
 """Uncertainty of the camera centres from which a published model is told as uncertain. Of random parts of a quick walk
 (hololens), 16 of 21 wrong models have more, and 12 of 73 right ones; of four sets of photographs, none of 186 right
 ones has."""

@@ -142,10 +142,15 @@ def _advice(model: ModelStatistics) -> str:
             " least one for each group of images, and give it as `lookalikes.trust_pairs`, or set `lookalikes.mode` to"
             " off"
         )
-    if failed & {"max_static_pairs", "min_triangulation_angle_deg", "min_cheirality", "max_center_uncertainty"}:
+    if failed & {"max_static_pairs", "min_triangulation_angle_deg", "min_cheirality"}:
         return (
             "The camera only turned, or hardly moved: without a change of place there is no depth. Move it sideways"
             " between the images, by a tenth of the distance to the scene or more"
+        )
+    if failed == {"max_center_uncertainty"}:
+        return (
+            "A few images with little parallax or few points do not determine the camera positions: take more images"
+            " around them, with more parallax and more overlap, or give the intrinsics as `cameras.params`"
         )
     if failed & {"min_kept_images", "min_points_per_image"}:
         return (

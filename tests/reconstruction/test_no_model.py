@@ -111,7 +111,7 @@ FAILED = {
     "min_focal_ratio": (Check(0.07, 0.25, False), "0.07 times the longer side", "panoramas"),
     "max_focal_change": (Check(2.5, 1.6, False), "a factor of 2.50", "cameras.params"),
     "min_distortion_slope": (Check(0.0, 0.3, False), "folds the image", "OPENCV_FISHEYE"),
-    "max_center_uncertainty": (Check(0.36, 0.1, False), "uncertain by 36% of the distance", "Move it sideways"),
+    "max_center_uncertainty": (Check(0.36, 0.1, False), "uncertain by 36% of the distance", "more parallax"),
     "max_focal_uncertainty": (Check(0.31, 0.1, False), "only to 31%", "flat scene"),
 }
 
