@@ -10,6 +10,7 @@ from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel
 from sfm_lightglue.mapping.pair_agreement import StoredPair, agreement_of_pairs
+from sfm_lightglue.mapping.verdict import CENTERS_CHECK
 from sfm_lightglue.types import ImagePair
 
 MIN_PART = 3
@@ -23,8 +24,11 @@ _CONTRADICTED = {"min_kept_images", "min_agreement", "min_triangulated"}
 
 
 def is_contradicted_only(judged: JudgedModel) -> bool:
-    """Whether a model is rejected for nothing but that pairs contradict it."""
-    failed = set(judged.verdict.failed)
+    """Whether a model is rejected for nothing but that pairs contradict it.
+
+    Parts that hardly hang together do not determine the camera centres either.
+    """
+    failed = set(judged.verdict.failed) - {CENTERS_CHECK}
     return judged.verdict.outcome == "rejected" and len(failed) > 0 and failed <= _CONTRADICTED
 
 

@@ -16,7 +16,7 @@ from sfm_lightglue.mapping.base import MappingTask
 from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.mapping.pair_agreement import read_stored_pairs
-from sfm_lightglue.mapping.verdict import Check
+from sfm_lightglue.mapping.verdict import CENTERS_CHECK, Check
 from sfm_lightglue.reconstruction.agreeing_parts import agreeing_parts, has_parts
 from sfm_lightglue.reconstruction.folds import FoldSearch
 from sfm_lightglue.reconstruction.map_and_judge import map_and_judge
@@ -66,6 +66,9 @@ def test_only_models_that_pairs_contradict_have_parts(scene: ExactScene, databas
     judged = rejected(scene, database)
     focal = {**judged.verdict.checks, "max_focal_change": Check.at_most(3.0, 1.6)}
     assert not has_parts(replace(judged, verdict=replace(judged.verdict, checks=focal)))
+    assert CENTERS_CHECK in judged.verdict.failed, "its halves hardly hang together"
+    uncertain = {CENTERS_CHECK: judged.verdict.checks[CENTERS_CHECK]}
+    assert not has_parts(replace(judged, verdict=replace(judged.verdict, checks=uncertain)))
     (right,) = judge_models([make_model(scene)], database, CHECKS, frozenset({1}))
     assert not has_parts(right)
 
