@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.util
 import logging
+import os
 import sys
 import time
 import warnings
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from pipelines.arguments import ArgumentAdder
+
+OPENCV_THREADS = "OPENCV_FOR_THREADS_NUM"
+"""Environment variable that OpenCV reads at its first work of several threads."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,6 +86,10 @@ def program_name(name: str) -> str:
 def run_command(body: Callable[[], int | None], show_downloads: bool = False) -> int:
     """Run a command: an `SfmError` becomes one line and its exit code.
 
+    OpenCV uses one thread, unless the user's environment says otherwise: the threads of a command work on images of
+    their own, and would wait for OpenCV's helpers, which spin meanwhile. The number must not be changed later: OpenCV
+    ends the whole process (a division by zero, or an access of freed memory) if another thread uses it just then.
+
     Args:
         body: the command after its arguments were parsed; returns its exit code, None for 0.
         show_downloads: show a progress bar for every file of weights that the command downloads.
@@ -89,6 +97,7 @@ def run_command(body: Callable[[], int | None], show_downloads: bool = False) ->
     Returns:
         The exit code: that of the `SfmError`, 130 after Ctrl-C, 143 after `kill`, else what `body` returned.
     """
+    os.environ.setdefault(OPENCV_THREADS, "1")
     make_streams_safe()
     raise_from_now_on()
     try:

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from sfm_lightglue.execution.blas import one_blas_thread
-from sfm_lightglue.execution.opencv import one_opencv_thread
 
 _pool = threading.local()
 
@@ -67,7 +66,7 @@ def ordered_map(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], nu
 
     At most 2 * num_threads + 1 items are in progress or waiting for the caller, so results do not accumulate.
     If the caller stops early or an item raises, items that have not started are cancelled. Matrix products of NumPy use
-    one thread meanwhile, and so does OpenCV if there are several threads.
+    one thread meanwhile.
 
     Args:
         function: function that is safe to call from several threads.
@@ -82,13 +81,6 @@ def _results(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_t
     if num_threads <= 1:
         yield from map(function, items)
         return
-    with one_opencv_thread():
-        yield from _results_of_pool(function, items, num_threads)
-
-
-def _results_of_pool(
-    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int
-) -> Iterator[ResultT]:
     under_way: deque[Future[ResultT]] = deque()
     pool = ThreadPoolExecutor(num_threads, initializer=_join_pool, initargs=(num_threads,))
     try:

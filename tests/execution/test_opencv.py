@@ -1,72 +1,64 @@
-"""OpenCV uses one thread while several threads work on items of their own."""
+"""OpenCV works in several threads at the same time, and nothing changes its number of threads meanwhile."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
-from types import ModuleType
 
-import cv2
 import pytest
 
-from sfm_lightglue.execution.opencv import one_opencv_thread
+FLOW_BESIDE_A_POOL = """
+import threading
+import time
+
+import cv2
+import numpy as np
+
 from sfm_lightglue.execution.threads import ordered_map
 
-
-@pytest.fixture(autouse=True)
-def several() -> Iterator[int]:
-    """The number of threads before a test: three, or all cores where OpenCV has no other choice."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(3)
-    number = cv2.getNumThreads()
-    if number == 1:
-        pytest.skip("this OpenCV has no threads")
-    yield number
-    cv2.setNumThreads(before)
+cv2.setNumThreads(2)
+image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (192, 256), np.uint8), (0, 0), 3)
+points = np.random.default_rng(1).uniform(20, 170, (150, 1, 2)).astype(np.float32)
+is_over = threading.Event()
 
 
-def test_one_thread_within_the_block_and_those_of_before_after_it(several: int) -> None:
-    with one_opencv_thread():
-        assert cv2.getNumThreads() == 1
-    assert cv2.getNumThreads() == several
+def track() -> None:
+    while not is_over.is_set():
+        cv2.calcOpticalFlowPyrLK(image, np.roll(image, 2, axis=1), points, None)
 
 
-def test_blocks_may_overlap(several: int) -> None:
-    first, second = one_opencv_thread(), one_opencv_thread()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert cv2.getNumThreads() == 1
-    second.__exit__(None, None, None)
-    assert cv2.getNumThreads() == several
+thread = threading.Thread(target=track)
+thread.start()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    for _ in ordered_map(lambda _: time.sleep(0.0003), range(2), 2):
+        pass
+is_over.set()
+thread.join()
+print(cv2.getNumThreads())
+"""
+
+COMMAND = """
+import cv2
+
+from pipelines.command import run_command
+
+run_command(lambda: print(cv2.getNumThreads()))
+"""
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_items_of_several_threads_have_one_thread_each(num_threads: int, several: int) -> None:
-    found = list(ordered_map(lambda _: cv2.getNumThreads(), range(5), num_threads))
-    assert found == [several if num_threads == 1 else 1] * 5
-    assert cv2.getNumThreads() == several
+def output_of(program: str, **environment: str) -> str:
+    rest = {name: value for name, value in os.environ.items() if name != "OPENCV_FOR_THREADS_NUM"}
+    done = subprocess.run([sys.executable, "-c", program], env=rest | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
-def test_an_error_of_an_item_ends_the_limit(several: int) -> None:
-    def fail(_: int) -> None:
-        raise ValueError("an item")
-
-    with pytest.raises(ValueError, match="an item"):
-        list(ordered_map(fail, range(3), 2))
-    assert cv2.getNumThreads() == several
+def test_another_thread_may_use_opencv_while_a_pool_begins_and_ends():
+    assert output_of(FLOW_BESIDE_A_POOL) in {"1", "2"}  # 1: this OpenCV has no threads
 
 
-def test_without_opencv_nothing_is_limited_and_nothing_is_imported(
-    several: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "cv2")
-    with one_opencv_thread():
-        assert "cv2" not in sys.modules
-    assert cv2.getNumThreads() == several
-
-
-def test_while_another_thread_imports_opencv_nothing_is_limited(several: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
-    with one_opencv_thread():
-        assert cv2.getNumThreads() == several
+@pytest.mark.parametrize(("chosen", "number"), [({}, "1"), ({"OPENCV_FOR_THREADS_NUM": "3"}, "3")])
+def test_a_command_uses_one_thread_of_opencv_unless_the_user_chose_more(chosen: dict[str, str], number: str):
+    assert output_of(COMMAND, **chosen) == number
