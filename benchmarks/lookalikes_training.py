@@ -189,9 +189,7 @@ def data_versions() -> dict[str, Any]:
     }
 
 
-def train(
-    found: TrainingSet, output: Path, pairs_file: Path | None = None, penalty: float | None = PENALTIES[-1]
-) -> None:
+def train(found: TrainingSet, output: Path, pairs_file: Path | None = None, penalty: float | None = None) -> None:
     """Fit on all pairs, write the coefficients, and print what was measured.
 
     Args:
@@ -254,10 +252,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--work", type=Path, metavar="DIR", help="keeps the pairs of finished scenes (default: a temporary folder)")
     add("--pairs", type=Path, metavar="FILE", help="also write the labelled pairs to this .npz file")
     add(
-        "--free-weights",
+        "--keep-weights",
         action="store_true",
-        help="weights leave those that were set by hand as far as validation allows; without it, slope and offset are"
-        " fitted alone",
+        help="fit slope and offset alone, with the weights that were set by hand; without it, weights leave those as"
+        " far as validation allows",
     )
     add("--output", type=Path, default=PACKAGED_MODEL, metavar="FILE", help="(default: the file of the package)")
     return parser
@@ -270,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> None:
         with tempfile.TemporaryDirectory(prefix="sfm_lookalikes_") as temporary:
             found = training_set(training_scenes(arguments.seeds), arguments.work or Path(temporary))
-        penalty = None if arguments.free_weights else PENALTIES[-1]
+        penalty = PENALTIES[-1] if arguments.keep_weights else None
         train(found, arguments.output, arguments.pairs, penalty)
 
     return run_command(body)

@@ -184,12 +184,16 @@ def check_fold(
     num_common = arrays.num_common()
     scales = np.sqrt(np.maximum(num_common.diagonal(), 1.0))
     overlaps = num_common / np.outer(scales, scales)
-    weighed = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
-    weighed = np.where(has_twins, evidence, weighed + odds)
+    by_points = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
+    weighed = np.where(has_twins, evidence, by_points + odds)
     is_weighed = is_known & (is_told | (odds != 0)) | (has_twins & (odds != 0) & (num_common > 0))
     groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
     found, limit = _conflicts(groups, evidence, is_told, _TWIN_CONFLICT if has_twins else _CONFLICT), _CONFLICT
+    if not found and not has_twins:  # pairs that look true may join two places, if both have many points in common
+        groups_by_points = agreeing_groups(np.where(is_told, by_points, 0.0), is_told)
+        if found := _conflicts(groups_by_points, evidence, is_told):
+            groups = groups_by_points
     if not found:  # the places may have most points in common
         evidence, is_told, limit = alone_evidence(counts, is_known), is_known, 0.0
         # Without twins, probabilities tell how complete pairs are: nothing, where places have most points in common.

@@ -1,7 +1,7 @@
 """The probability that a verified pair is a true overlap: a logistic model over its cues.
 
-Its coefficients come with the package: weights that were set by hand, and a calibration that
-`benchmarks/lookalikes_training.py` learned from synthetic scenes.
+Its coefficients come with the package. `benchmarks/lookalikes_training.py` fitted them to synthetic scenes, near
+weights that were set by hand.
 
 The rules about pairs compare scores: probabilities on a scale on which their limits were tuned. A linear function of
 the logit of a score, which comes with the model too, gives a calibrated probability.

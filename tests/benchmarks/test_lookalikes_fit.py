@@ -171,6 +171,13 @@ def test_the_packaged_coefficients_are_fitted_to_the_pairs_of_the_training(train
     )
 
 
+def test_validation_chose_how_near_the_packaged_weights_are_to_those_set_by_hand(trained):
+    stored = json.loads(PACKAGED_MODEL.read_text(encoding="utf-8"))
+    held_out = {penalty: held_out_probabilities(trained, penalty) for penalty in PENALTIES}
+    assert stored["training"]["penalty"] == chosen_penalty(trained, held_out) < PENALTIES[-1]
+    assert stored["weights"] != list(PRIOR.weights)
+
+
 def test_probabilities_of_rendered_kinds_that_were_held_out_are_calibrated(trained):
     stored = json.loads(PACKAGED_MODEL.read_text(encoding="utf-8"))["training"]
     probabilities = held_out_probabilities(trained, stored["penalty"])

@@ -35,6 +35,17 @@ def test_a_right_street_is_no_fold(detected: float) -> None:
     assert check.conflicts == ()
 
 
+@pytest.mark.parametrize("num_houses", [2, 3])
+@pytest.mark.parametrize(("num_twins", "num_own"), [(100, 60), (200, 120)])
+def test_pairs_that_look_true_hide_no_fold(num_houses: int, num_twins: int, num_own: int) -> None:
+    """All pairs of places with many points in common look true, and would join images with weak evidence."""
+    model = street_model(True, num_houses, num_twins=num_twins, num_own=num_own)
+    pairs = all_pairs([image.name for image in model.images.values()])
+    check = check_fold(model, None, dict.fromkeys(pairs, 0.95))
+    assert check.conflict > 2 * LIMIT
+    assert set(check.groups) == by_house(check.names)
+
+
 def test_the_more_points_places_have_in_common_the_weaker_the_conflict() -> None:
     found = [check_fold(street_model(True, num_twins=num)).conflict for num in (30, 150, 600)]
     assert found == sorted(found, reverse=True)

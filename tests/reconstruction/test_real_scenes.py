@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from datasets.ground_truth import read_scene
 from sfm_lightglue.colmap.model import read_model
@@ -46,3 +48,15 @@ def test_a_walk_straight_ahead_finds_its_beginning(tmp_path: Path) -> None:
 def test_photos_turned_by_hand_are_registered_too(tmp_path: Path) -> None:
     """Two of the ten are turned by 90 and 180 degrees, and no EXIF data says so."""
     assert reconstruct(shared_data("scenes", "cyprus_rotated"), tmp_path).summary.num_registered == 10
+
+
+@pytest.mark.parametrize(("name", "min_correlation"), [("street19", 0.9), ("books21", 0.9)])
+def test_both_ends_of_a_walk_that_look_alike_lie_apart(name: str, min_correlation: float, tmp_path: Path) -> None:
+    """All images are in one model, whose centres lie along its main axis in the order of the walk."""
+    config = ReconstructConfig.from_mapping({"density": {"level": "sparse"}, "refine": {"mode": "off"}})
+    summary = reconstruct(shared_data("lookalikes", name), tmp_path, config).summary
+    assert summary.num_registered == summary.num_images
+    images = sorted(read_model(tmp_path).images.values(), key=lambda image: str(image.name))
+    centers = np.array([image.projection_center() for image in images])
+    axis = np.linalg.svd(centers - centers.mean(axis=0))[2][0]
+    assert abs(float(spearmanr(centers @ axis, np.arange(len(images))).statistic)) > min_correlation
