@@ -187,13 +187,14 @@ def check_fold(
     by_points = np.where(evidence > 0, evidence * (_MIN_OVERLAP + overlaps), evidence)
     weighed = np.where(has_twins, evidence, by_points + odds)
     is_weighed = is_known & (is_told | (odds != 0)) | (has_twins & (odds != 0) & (num_common > 0))
-    groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     is_trusted = _is_in(arrays.names, trusted)
+    groups = agreeing_groups(np.where(is_weighed, weighed, 0.0), is_weighed)
     found, limit = _conflicts(groups, evidence, is_told, _TWIN_CONFLICT if has_twins else _CONFLICT), _CONFLICT
-    if not found and not has_twins:  # pairs that look true may join two places, if both have many points in common
+    if not has_twins:  # pairs of two places that have much in common look true, and would join these
         groups_by_points = agreeing_groups(np.where(is_told, by_points, 0.0), is_told)
-        if found := _conflicts(groups_by_points, evidence, is_told):
-            groups = groups_by_points
+        found_by_points = _conflicts(groups_by_points, evidence, is_told)
+        if _strongest(found_by_points) > _strongest(found):
+            groups, found = groups_by_points, found_by_points
     if not found:  # the places may have most points in common
         evidence, is_told, limit = alone_evidence(counts, is_known), is_known, 0.0
         # Without twins, probabilities tell how complete pairs are: nothing, where places have most points in common.
@@ -213,7 +214,7 @@ def check_fold(
         numbers = sorted(side_of_row[int(groups[number][0])] for number in each.groups)
         conflicts.setdefault((numbers[0], numbers[1]), replace(each, groups=(numbers[0], numbers[1])))
     names = tuple(tuple(arrays.names[row] for row in side) for side in sides)
-    worst = found[0].conflict if found else 0.0
+    worst = _strongest(found)
     known = np.where(is_told, evidence, np.nan)
     is_joined = _is_joined(groups, is_trusted)
     pairs = [ImagePair(arrays.names[row0], arrays.names[row1]) for row0, row1 in _doubted(known, is_joined, limit)]
@@ -300,6 +301,11 @@ def _prior_odds(names: tuple[str, ...], probabilities: Mapping[ImagePair, float]
             )
     limited: Float64Array = np.clip(odds, -most, most)
     return limited
+
+
+def _strongest(conflicts: Sequence[GroupConflict]) -> float:
+    """The value of the first one; 0 without conflicts."""
+    return conflicts[0].conflict if conflicts else 0.0
 
 
 def _conflicts(

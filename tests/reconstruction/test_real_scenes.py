@@ -50,7 +50,7 @@ def test_photos_turned_by_hand_are_registered_too(tmp_path: Path) -> None:
     assert reconstruct(shared_data("scenes", "cyprus_rotated"), tmp_path).summary.num_registered == 10
 
 
-@pytest.mark.parametrize(("name", "min_correlation"), [("street19", 0.9), ("books21", 0.9)])
+@pytest.mark.parametrize(("name", "min_correlation"), [("street19", 0.98), ("books21", 0.9)])
 def test_both_ends_of_a_walk_that_look_alike_lie_apart(name: str, min_correlation: float, tmp_path: Path) -> None:
     """All images are in one model, whose centres lie along its main axis in the order of the walk."""
     config = ReconstructConfig.from_mapping({"density": {"level": "sparse"}, "refine": {"mode": "off"}})
