@@ -320,6 +320,7 @@ def main(job_path: Path, result_path: Path) -> None:
     values["camera"] = None if camera is None else (camera[0], tuple(camera[1]))
     job = Job(**(values | {"names": tuple(values["names"])}))
     bind_to_cores(job.num_threads)
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # as the commands do; COLMAP does not use OpenCV
     result = asdict(run_job(job))
     from sfm_lightglue.execution.memory import peak_memory_mb  # after `bind_to_cores`, as all imports
 
