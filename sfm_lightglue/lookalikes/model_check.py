@@ -193,7 +193,9 @@ def check_fold(
     if not has_twins:  # pairs of two places that have much in common look true, and would join these
         groups_by_points = agreeing_groups(np.where(is_told, by_points, 0.0), is_told)
         found_by_points = _conflicts(groups_by_points, evidence, is_told)
-        if _strongest(found_by_points) > _strongest(found):
+        if _strongest(_untrusted(found_by_points, groups_by_points, is_trusted)) > _strongest(
+            _untrusted(found, groups, is_trusted)
+        ):
             groups, found = groups_by_points, found_by_points
     if not found:  # the places may have most points in common
         evidence, is_told, limit = alone_evidence(counts, is_known), is_known, 0.0
