@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sfm_lightglue.types import Features, Matches
+if TYPE_CHECKING:  # the process of a checkout runs this file, too, and imports its own package
+    from sfm_lightglue.types import Features, Matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class CheckoutMatcher:
 
     def timed(self, features0: Features, features1: Features) -> TimedMatches:
         """Matches of a pair with their times."""
+        from sfm_lightglue.types import Matches
+
         message = []
         for features in (features0, features1):
             if features not in self._sent:

@@ -11,7 +11,7 @@ far larger overlap is refuted, nothing is known: what is left may be that of twi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pycolmap
@@ -25,7 +25,7 @@ from sfm_lightglue.mapping.pair_agreement import StoredPair
 from sfm_lightglue.mapping.point_links import find_links
 from sfm_lightglue.types import ImagePair
 
-JOINT_HYPOTHESES_VERSION = 2
+JOINT_HYPOTHESES_VERSION = 3
 """Number to raise when a change of the code joins other models."""
 
 _MIN_LINKS = 12
@@ -37,6 +37,12 @@ angle."""
 
 _MIN_PAIRS, _MIN_INDEPENDENT = 5, 2
 """Fewest pairs of a hypothesis, and of them without a common image: 10 to 17, and 3 to 4, where it was right."""
+
+_NUM_CANDIDATES = 2
+"""Candidates of a position that are refined for each pair alone; more of them for several pairs together."""
+
+_NUM_REFINEMENTS = 2
+"""Number of times that the positions of clusters of pairs are refined, and those at the same position merged."""
 
 _MIN_EXPECTED, _MIN_FRACTION = 40, 0.3
 """Fewest points that should be seen, counted for each image, and the smallest fraction that must be found: 167 to 346
@@ -120,29 +126,29 @@ def joint_hypotheses(
         seed: of the random samples.
 
     Returns:
-        The hypotheses; none if too few pairs tell one position.
+        The hypotheses; none if too few pairs tell one position, or all tell the same one: then none can be believed.
     """
     depth = _median_depth(target)
     if depth is None or len(pairs) < _MIN_PAIRS:
         return []
     same = _Same(_centers(source), depth)
-    clusters: list[tuple[Sim3, list[StoredPair]]] = []
+    clusters: list[_Cluster] = []
     for pair, found in _told(target, source, pairs, seed):
-        near = next((members for first, members in clusters if same.are(first, found)), None)
+        near = next((each for each in clusters if same.are(each.position, found)), None)
         if near is None:
-            clusters.append((found, [pair]))
+            clusters.append(_Cluster(found, [pair]))
         else:
-            near.append(pair)
-    if not any(_may_be_believed(members) for _, members in clusters):
+            near.members.append(pair)
+    if len(clusters) < 2 or not any(_may_be_believed(each.members) for each in clusters):
         return []
-    refined = _merged([(_refined(target, source, each, seed), each[1]) for each in clusters], same)
-    again = _merged([(_refined(target, source, each, seed), each[1]) for each in refined], same)
+    for _ in range(_NUM_REFINEMENTS):
+        clusters = _merged([_refined(target, source, each, seed) for each in clusters], same)
     sides = side_of(target), side_of(source)
     min_similarity, hypotheses = least_similarity(sides), []
-    for position, members in again:
-        evidence = joint_evidence(*sides, position, min_similarity)
-        names = _names(members)
-        hypotheses.append(JointHypothesis(names, _num_independent(names), position, evidence))
+    for each in clusters:
+        evidence = joint_evidence(*sides, each.position, min_similarity)
+        names = _names(each.members)
+        hypotheses.append(JointHypothesis(names, _num_independent(names), each.position, evidence))
     return sorted(hypotheses, key=lambda each: (-len(each.pairs), each.pairs))
 
 
@@ -200,25 +206,41 @@ class _Same:
         return distance <= _SAME_DISTANCE * self.depth and rotation_angle_deg(first.R.T @ second.R) <= _SAME_TURN_DEG
 
 
+@dataclass(slots=True)
+class _Cluster:
+    """Pairs that tell the same position.
+
+    Args:
+        position: of the source in the target.
+        members: the pairs.
+        num_used: number of the pairs, the first ones, whose matches tell the position.
+    """
+
+    position: Sim3
+    members: list[StoredPair]
+    num_used: int = 1
+
+
 def _refined(
-    target: pycolmap.Reconstruction,
-    source: pycolmap.Reconstruction,
-    cluster: tuple[Sim3, Sequence[StoredPair]],
-    seed: int,
-) -> Sim3:
-    first, members = cluster
-    return best_alignment(find_links(target, source, members), seed) or first
+    target: pycolmap.Reconstruction, source: pycolmap.Reconstruction, cluster: _Cluster, seed: int
+) -> _Cluster:
+    """The cluster with the position that all its pairs tell."""
+    members = cluster.members
+    if cluster.num_used == len(members):
+        return cluster
+    position = best_alignment(find_links(target, source, members), seed) or cluster.position
+    return _Cluster(position, members, len(members))
 
 
-def _merged(clusters: Sequence[tuple[Sim3, Sequence[StoredPair]]], same: _Same) -> list[tuple[Sim3, list[StoredPair]]]:
+def _merged(clusters: Sequence[_Cluster], same: _Same) -> list[_Cluster]:
     """The clusters, of those at the same position all pairs together; that of most pairs tells the position."""
-    found: list[tuple[Sim3, list[StoredPair]]] = []
-    for position, members in sorted(clusters, key=lambda each: (-len(each[1]), _names(each[1]))):
-        near = next((others for other, others in found if same.are(other, position)), None)
+    found: list[_Cluster] = []
+    for each in sorted(clusters, key=lambda each: (-len(each.members), _names(each.members))):
+        near = next((other for other in found if same.are(other.position, each.position)), None)
         if near is None:
-            found.append((position, [*members]))
+            found.append(replace(each, members=[*each.members]))
         else:
-            near.extend(members)
+            near.members.extend(each.members)
     return found
 
 
@@ -237,7 +259,7 @@ def _told(
     found = []
     for pair in pairs:
         links = find_links(target, source, [pair])
-        alignment = best_alignment(links, seed) if len(links) >= _MIN_LINKS else None
+        alignment = best_alignment(links, seed, _NUM_CANDIDATES) if len(links) >= _MIN_LINKS else None
         if alignment is not None:
             found.append((pair, alignment))
     return sorted(found, key=lambda each: (-len(each[0].rows0), each[0].name0, each[0].name1))

@@ -7,22 +7,16 @@ other. The best ones are refined on the matches that fit in both directions.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
-from scipy.optimize import least_squares
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.colmap.quiet_log import quiet_log
-from sfm_lightglue.geometry.transforms import (
-    Rigid3,
-    Sim3,
-    project_to_rotation,
-    rotation_from_rotvec,
-    umeyama,
-)
+from sfm_lightglue.geometry.transforms import Rigid3, Sim3, project_to_rotation
+from sfm_lightglue.mapping.link_refinement import linearized, minimised
 from sfm_lightglue.mapping.model_alignment import NotMerged
 from sfm_lightglue.mapping.point_links import LinkSide, PointLinks
 from sfm_lightglue.types import ImagePair
@@ -77,6 +71,9 @@ _MAX_SCALE_ERROR = 0.05
 _NUM_TRIPLES, _NUM_REFINED = 300, 4
 """Samples of three points, and candidates that are refined."""
 
+_MAX_ERRORS_AT_ONCE = 100_000
+"""Errors that are computed at a time, for the memory."""
+
 _NEARLY_BEST = 0.99
 """Among candidates from this fraction of the highest score, the points of both models decide: the others tell the scale
 hardly or not."""
@@ -122,20 +119,22 @@ def align_by_links(links: PointLinks, seed: int, joining: Collection[ImagePair] 
     return _checked(links, best, enough, joining)
 
 
-def best_alignment(links: PointLinks, seed: int) -> Sim3 | None:
+def best_alignment(links: PointLinks, seed: int, num_refined: int = _NUM_REFINED) -> Sim3 | None:
     """The similarity between the worlds of two models that most links fit, without any check; None if none is found.
 
     Args:
         links: between the models.
         seed: of the random samples.
+        num_refined: candidates that are refined.
     """
-    scored = [(_score(links, candidate), k, candidate) for k, candidate in enumerate(_candidates(links, seed))]
-    if not scored:
+    candidates = list(_candidates(links, seed))
+    if not candidates:
         return None
+    scores = _scores(links, candidates)
     found: list[tuple[float, Sim3]] = []
-    for score, _, candidate in sorted(scored, key=lambda each: (-each[0], each[1]))[:_NUM_REFINED]:
-        refined = _refined(links, candidate)
-        found += [(score, candidate), (_score(links, refined), refined)]
+    for k in np.argsort(-scores, kind="stable")[:num_refined].tolist():
+        refined = _refined(links, candidates[k])
+        found += [(float(scores[k]), candidates[k]), (float(_scores(links, [refined])[0]), refined)]
     highest = max(score for score, _ in found)
     nearly = [each for each in found if each[0] >= _NEARLY_BEST * highest]
     return max(nearly, key=lambda each: (_num_both(links, each[1]), each[0]))[1]
@@ -195,12 +194,16 @@ def _num_independent(links: PointLinks, counts: BoolArray, joining: Collection[I
     return min(len(sides), 1)
 
 
-def _score(links: PointLinks, similarity: Sim3) -> float:
-    """Truncated quality of a candidate; each pair counts at most as much as 100 matches."""
-    errors = links.errors_px(similarity)
-    fits = np.maximum(1 - (errors / MAX_ERROR_PX) ** 2, 0.0)
-    of_pairs = np.bincount(links.pair, weights=fits, minlength=links.num_pairs)
-    return float(np.minimum(of_pairs, 100).sum())
+def _scores(links: PointLinks, similarities: Sequence[Sim3]) -> Float64Array:
+    """Truncated qualities [C] of candidates; each pair counts at most as much as 100 matches."""
+    scores = np.zeros(len(similarities))
+    first_of_pair = np.unique(links.pair, return_index=True)[1]  # the links of a pair follow each other
+    size = max(1, _MAX_ERRORS_AT_ONCE // max(len(links), 1))
+    for start in range(0, len(similarities), size):
+        errors = links.errors_px_of(similarities[start : start + size])
+        fits = np.maximum(1 - (errors / MAX_ERROR_PX) ** 2, 0.0)
+        scores[start : start + size] = np.minimum(np.add.reduceat(fits, first_of_pair, axis=0), 100).sum(axis=0)
+    return scores
 
 
 def _num_scale_points(links: PointLinks, scale: float) -> int:
@@ -225,12 +228,9 @@ def _candidates(links: PointLinks, seed: int) -> Iterator[Sim3]:
     yield from _by_shared_images(links)
     both = np.flatnonzero(links.has_both)
     if len(both) >= 3:
-        generator = np.random.default_rng(seed)
-        for _ in range(_NUM_TRIPLES):
-            rows = generator.choice(both, 3, replace=False)
-            similarity = _umeyama(source.xyz[rows], target.xyz[rows])
-            if similarity is not None:
-                yield similarity
+        rows = both[np.random.default_rng(seed).integers(0, len(both), (_NUM_TRIPLES, 3))]
+        is_triple = (rows[:, 0] != rows[:, 1]) & (rows[:, 0] != rows[:, 2]) & (rows[:, 1] != rows[:, 2])
+        yield from _of_triples(source.xyz[rows[is_triple]], target.xyz[rows[is_triple]])
     for image_id in np.unique(source.image).tolist():
         found = _by_pose(source, target, source.image == image_id, seed)
         if found is not None:
@@ -241,12 +241,19 @@ def _candidates(links: PointLinks, seed: int) -> Iterator[Sim3]:
             yield found.inverse()
 
 
-def _umeyama(source: Float64Array, target: Float64Array) -> Sim3 | None:
-    try:
-        found = umeyama(source, target)
-    except (ValueError, np.linalg.LinAlgError):
-        return None
-    return found if np.isfinite(found.scale) and found.scale > 0 else None
+def _of_triples(source: Float64Array, target: Float64Array) -> list[Sim3]:
+    """The similarity of each three points [C, 3, 3] of both models; see `umeyama`."""
+    means = source.mean(axis=1), target.mean(axis=1)
+    centred_source, centred_target = source - means[0][:, None], target - means[1][:, None]
+    U, D, Vt = np.linalg.svd(centred_target.transpose(0, 2, 1) @ centred_source)
+    signs = np.ones((len(source), 3))
+    signs[:, 2] = np.sign(np.linalg.det(U @ Vt))
+    R = (U * signs[:, None, :]) @ Vt
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scales = (D * signs).sum(axis=1) / (centred_source**2).sum(axis=(1, 2))
+    t = means[1] - scales[:, None] * (R @ means[0][:, :, None])[..., 0]
+    is_found = np.isfinite(scales) & (scales > 0)
+    return [Sim3(float(scales[k]), R[k], t[k]) for k in np.flatnonzero(is_found).tolist()]
 
 
 def _by_pose(own: LinkSide, other: LinkSide, of_image: BoolArray, seed: int) -> Sim3 | None:
@@ -295,48 +302,15 @@ def _refined(links: PointLinks, similarity: Sim3) -> Sim3:
         near = links.errors_px(similarity) <= factor * MAX_ERROR_PX
         if near.sum() < MIN_INLIERS_OF_PAIR:
             return similarity
-        similarity = _minimised(links, similarity, near)
+        similarity = minimised(links, similarity, near)
     return similarity
-
-
-def _minimised(links: PointLinks, start: Sim3, rows: BoolArray) -> Sim3:
-    def residuals(step: Float64Array) -> Float64Array:
-        return _residuals(links, _stepped(start, step), rows).ravel()
-
-    found = least_squares(residuals, np.zeros(7), loss="soft_l1", f_scale=2.0, max_nfev=20)
-    return _stepped(start, found.x)
-
-
-def _residuals(links: PointLinks, similarity: Sim3, rows: BoolArray) -> Float64Array:
-    """Residuals [2 K', 3] of the chosen matches in both directions; 0 where a match has no point."""
-    forward = links.target.residuals_px(similarity @ links.source.xyz)[rows]
-    backward = links.source.residuals_px(similarity.inverse() @ links.target.xyz)[rows]
-    residuals: Float64Array = np.nan_to_num(np.concatenate([forward, backward]), nan=0.0)
-    return residuals
-
-
-def _stepped(similarity: Sim3, step: Float64Array) -> Sim3:
-    """A similarity changed by a rotation vector, a translation in units of its size, and the logarithm of a scale."""
-    turn, growth = rotation_from_rotvec(step[:3]), math.exp(float(np.clip(step[6], -2, 2)))
-    unit = max(float(np.linalg.norm(similarity.t)), similarity.scale, 1e-6)
-    return Sim3(
-        growth * similarity.scale,
-        project_to_rotation(turn @ similarity.R),
-        growth * turn @ similarity.t + unit * step[3:6],
-    )
 
 
 def _scale_error(links: PointLinks, similarity: Sim3, inliers: BoolArray) -> float:
     """Relative standard deviation of the scale. Matches of a pair share errors: ten of them count as one pixel."""
-    base = _residuals(links, similarity, inliers).ravel()
-    columns = []
-    for k in range(7):
-        step = np.zeros(7)
-        step[k] = 1e-5
-        columns.append((_residuals(links, _stepped(similarity, step), inliers).ravel() - base) / 1e-5)
-    J = np.stack(columns, axis=1)
+    residuals, J = linearized(links, similarity, inliers)
     num_pairs = len(np.unique(links.pair[inliers]))
-    sigma = max(float(np.sqrt((base**2).mean())), 0.5)
+    sigma = max(math.sqrt(float((residuals**2).sum()) / (6 * int(inliers.sum()))), 0.5)  # of three in both directions
     shared = max(1.0, float(inliers.sum()) / (10 * num_pairs))
     normal = J.T @ J
     covariance = np.linalg.pinv(normal, hermitian=True) * sigma**2 * shared

@@ -63,18 +63,14 @@ class LinkSide:
         return self.point_id >= 0
 
     def errors_px(self, xyz: Float64Array) -> Float64Array:
-        """Errors [K] of points [K, 3] in the world of this model, NaN for NaN."""
-        in_camera = np.einsum("kij,kj->ki", self.R, xyz) + self.t
-        sine = np.linalg.norm(np.cross(in_camera, self.rays), axis=1)
-        errors: Float64Array = np.arctan2(sine, (in_camera * self.rays).sum(axis=1)) * self.px_per_radian
+        """Errors [K, C] of C places [K, C, 3] of each point in the world of this model, NaN for NaN."""
+        in_camera = xyz @ self.R.transpose(0, 2, 1) + self.t[:, None]
+        # `numpy.cross` and `numpy.einsum` take four times as long here
+        x, y, z = (in_camera[..., k] for k in range(3))
+        rx, ry, rz = (self.rays[:, k, None] for k in range(3))
+        sine = np.sqrt((y * rz - z * ry) ** 2 + (z * rx - x * rz) ** 2 + (x * ry - y * rx) ** 2)
+        errors: Float64Array = np.arctan2(sine, x * rx + y * ry + z * rz) * self.px_per_radian[:, None]
         return errors
-
-    def residuals_px(self, xyz: Float64Array) -> Float64Array:
-        """Residuals [K, 3] of points [K, 3] in the world of this model; their lengths are about the errors."""
-        in_camera = np.einsum("kij,kj->ki", self.R, xyz) + self.t
-        directions = in_camera / np.maximum(np.linalg.norm(in_camera, axis=1, keepdims=True), 1e-12)
-        residuals: Float64Array = (directions - self.rays) * self.px_per_radian[:, None]
-        return residuals
 
     def depths(self, xyz: Float64Array) -> Float64Array:
         """Depths [K] of points [K, 3] in the world of this model."""
@@ -155,10 +151,23 @@ class PointLinks:
 
     def errors_px(self, target_from_source: Sim3) -> Float64Array:
         """Errors [K] in pixels of images of up to 1600 pixels: the larger one if both keypoints have a point."""
-        forward = self.target.errors_px(target_from_source @ self.source.xyz)
-        backward = self.source.errors_px(target_from_source.inverse() @ self.target.xyz)
+        errors: Float64Array = self.errors_px_of([target_from_source])[:, 0]
+        return errors
+
+    def errors_px_of(self, similarities: Sequence[Sim3]) -> Float64Array:
+        """The `errors_px` [K, C] of several similarities."""
+        inverses = [each.inverse() for each in similarities]
+        forward = self.target.errors_px(_moved(self.source.xyz, similarities))
+        backward = self.source.errors_px(_moved(self.target.xyz, inverses))
         errors: Float64Array = np.fmax(forward, backward)
         return errors
+
+
+def _moved(xyz: Float64Array, similarities: Sequence[Sim3]) -> Float64Array:
+    """Points [K, 3] moved by each similarity [K, C, 3]."""
+    turns = np.concatenate([each.scale * each.R.T for each in similarities], axis=1)
+    moved: Float64Array = (xyz @ turns).reshape(len(xyz), len(similarities), 3)
+    return moved + np.stack([each.t for each in similarities])
 
 
 def find_links(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,6 +35,25 @@ def test_matches_are_those_of_a_reconstruction_if_asked() -> None:
     expected = LightGlueMatcher(ReconstructConfig().matcher.config, "cpu").match(*both)
     assert len(found) <= 640
     assert np.array_equal(found.indices, expected.indices)
+
+
+ONE_MATCH = """
+def _one_match(self, features0, features1):
+    (found,) = self.match_batch([(features0, features1)])
+    return Matches(found.indices[:1], found.scores[:1], found.stop_layer)
+
+LightGlueMatcher.match = _one_match
+"""
+
+
+def test_another_checkout_runs_its_own_code(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sfm_lightglue", tmp_path / "sfm_lightglue", ignore=shutil.ignore_patterns("__pycache__"))
+    code = tmp_path / "sfm_lightglue" / "matchers" / "lightglue.py"
+    code.write_text(code.read_text() + ONE_MATCH)
+    both = [random_sift(seed, 50) for seed in (0, 0)]
+    with CheckoutMatcher(ROOT, "cpu") as this, CheckoutMatcher(tmp_path, "cpu") as other:
+        assert len(this.match(*both)) > 10
+        assert len(other.match(*both)) == 1
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -170,7 +170,9 @@ def test_of_candidates_that_fit_alike_the_points_of_both_models_decide(model, mo
     wrong = Sim3(0.9 * by_image.scale, by_image.R, 0.9 * by_image.t + 0.1 * center)
     monkeypatch.setattr(link_alignment, "_candidates", lambda *_: iter([wrong, by_image]))
     monkeypatch.setattr(link_alignment, "_refined", lambda _, similarity: similarity)
-    monkeypatch.setattr(link_alignment, "_score", lambda _, each: 100.0 if each is wrong else 99.5)
+    monkeypatch.setattr(
+        link_alignment, "_scores", lambda _, each: np.array([100.0 if one is wrong else 99.5 for one in each])
+    )
     found = align_by_links(links, 0)
     assert isinstance(found, LinkAlignment)
     assert found.target_from_source is by_image
