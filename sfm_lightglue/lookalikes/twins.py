@@ -23,7 +23,7 @@ from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
 from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back, way_deviations
 
-TWINS_VERSION = 9
+TWINS_VERSION = 10
 """Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
@@ -42,10 +42,15 @@ _NEAR_STEPS, _MIN_NEAR = 2, 3
 """Neighbours on a way with equal views show the same place: if theirs do not match either, surroundings say nothing.
 If the surroundings of fewer neighbours are known, only pairs that `turns_around` says to show different sides count."""
 
+_UNLIKE = 0.5
+"""Smallest `surroundings_conflict` of a pair with unlike surroundings. Half of these values are above 1.0 in a folded
+model of a rendered house with equal sides, a quarter above .5 in a right one of a rendered square, where few keypoints
+of each pair are compared."""
+
 _MIN_UNLIKE, _MIN_UNLIKE_FRACTION = 3, 0.6
 """Number of pairs from nearly one place that look true, and whose surroundings are unlike, from which a scene without a
-known order may have twins that nothing tells apart, and their fraction of all such pairs. It is at least .8 in three
-rendered scenes of equal sides, at most .1 in five others, and 0 in nine sets of photographs."""
+known order may have twins that nothing tells apart, and their fraction of all such pairs. It is .6 in a folded model of
+a rendered house with equal sides, at most .3 in right ones of rendered scenes, and 0 in nine sets of photographs."""
 
 _USUAL_LOGIT = -0.5
 """Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""
@@ -187,7 +192,7 @@ def unlike_surroundings(cues: Sequence[PairCues], logits: Float64Array) -> BoolA
     """
     conflicts = np.array([one.surroundings_conflict for one in cues], np.float64)
     is_known = ~np.isnan(conflicts) & (logits > 0)
-    is_unlike: BoolArray = is_known & (conflicts > _CONFLICT)
+    is_unlike: BoolArray = is_known & (conflicts > _UNLIKE)
     has_order = not np.isnan([one.order_step for one in cues]).all()
     if has_order or is_unlike.sum() < max(_MIN_UNLIKE, _MIN_UNLIKE_FRACTION * int(is_known.sum())):
         return np.zeros(len(cues), np.bool_)

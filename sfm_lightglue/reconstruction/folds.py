@@ -276,14 +276,18 @@ def _published_names(judged: Sequence[JudgedModel]) -> set[str]:
     return {name for each in names if len(each) >= _MIN_PIECE for name in each}
 
 
-def still_told(found: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
+def still_told(
+    found: Sequence[JudgedModel], before: Sequence[JudgedModel], also: Collection[str] = ()
+) -> list[JudgedModel]:
     """Models of a scene, in which the images that had signs of a fold in published models before are told, too.
 
     Args:
         found: the models.
         before: those of the same scene before it was mapped again, or mapping went on.
+        also: other images that are told.
     """
-    told = {name for each in before if each.verdict.outcome != "rejected" for name in each.verdict.maybe_folded}
+    published = [each for each in before if each.verdict.outcome != "rejected"]
+    told = {*also, *(name for each in published for name in each.verdict.maybe_folded)}
     models = []
     for each in found:
         registered = {name for name, image in each.verdict.images.items() if image.status == "registered"}

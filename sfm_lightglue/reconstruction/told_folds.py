@@ -72,12 +72,7 @@ def keeps_enough(parts: Sequence[JudgedModel], before: Sequence[JudgedModel], ac
         accepts_signs: whether parts may have many signs, too.
     """
     kept, others = _registered(parts), _registered([each for each in before if not _is_to_be_divided(each)])
-    divided = {
-        name
-        for each in _divided(before)
-        for name, image in each.verdict.images.items()
-        if image.reason == "model_rejected"  # they were registered
-    }
+    divided = _images_of(_divided(before))
     is_enough = others <= kept and len(kept & divided) >= _MIN_KEPT * len(divided)
     return is_enough and (accepts_signs or not any(has_many_signs(each) for each in parts))
 
@@ -85,11 +80,15 @@ def keeps_enough(parts: Sequence[JudgedModel], before: Sequence[JudgedModel], ac
 def with_divided(parts: Sequence[JudgedModel], before: Sequence[JudgedModel]) -> list[JudgedModel]:
     """Models that are published in place of those with many signs, and these, rejected; what was told of them stays.
 
+    All images of the latter are told. A part that few others contradict may be wrong, too: in a folded model of
+    rendered shelves, the images without signs were those of the one part that was wrong.
+
     Args:
         parts: see `keeps_enough`.
         before: see `keeps_enough`.
     """
-    return in_order([*still_told(parts, before), *_divided(before)])
+    divided = _divided(before)
+    return in_order([*still_told(parts, before, _images_of(divided)), *divided])
 
 
 def without_many_signs(judged: Sequence[JudgedModel]) -> list[JudgedModel]:
@@ -121,6 +120,12 @@ def _divided(before: Sequence[JudgedModel]) -> list[JudgedModel]:
     """The models with many signs, rejected."""
     is_divided = [(each, SIGNS_CHECK in each.verdict.failed or _is_to_be_divided(each)) for each in before]
     return [_rejected(each) if each.verdict.outcome != "rejected" else each for each, is_one in is_divided if is_one]
+
+
+def _images_of(divided: Sequence[JudgedModel]) -> set[str]:
+    """The images that were registered in these rejected models."""
+    images = [item for each in divided for item in each.verdict.images.items()]
+    return {name for name, image in images if image.reason == "model_rejected"}
 
 
 def _is_to_be_divided(judged: JudgedModel) -> bool:

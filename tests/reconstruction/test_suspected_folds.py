@@ -228,7 +228,7 @@ def test_only_the_places_that_rare_points_tell_are_mapped(tmp_path: Path, monkey
     assert (found[2].verdict.outcome, found[2].verdict.failed) == ("rejected", (SIGNS_CHECK,)), "the folded one is kept"
     assert scene.attempts == [(False, False), (True, False)], "shares of points are not asked"
     found = found[:2]
-    assert sum(len(each.verdict.maybe_folded) for each in found) == 8, "what was not sure stays so"
+    assert sum(len(each.verdict.maybe_folded) for each in found) == 12, "all parts are told"
     assert left_out_pairs(scene.store, "key") == JOINING - {trusted}
 
 
