@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -43,6 +44,14 @@ matches."""
 _HIGHEST_SCORING_FRACTION = 0.5
 """Fraction of the highest-scoring matches that the third search uses alone."""
 
+_CLEAR_RATIO, _MAX_OF_PLANE = 0.6, 0.45
+"""The first essential matrix is the answer if at least the first fraction of the matches are its inliers, and a plane
+has less than the second fraction of these. On 241 pairs of four sets, poses are as exact as with all searches; with .6
+for the plane, some of a flat door are wrong."""
+
+_MIN_ROUGH = 0.5
+"""Smallest fraction of the matches that are its inliers before the local optimisation."""
+
 _NUM_STEPS = 4
 """Steps of the local optimisation."""
 
@@ -50,21 +59,25 @@ _OPTIMISED_ERRORS = 5**0.5
 """Largest error of the matches that enter the local optimisation, as a multiple of the error limit."""
 
 
-def estimate_epipolar(
+def estimate_matrices(
     data: Correspondences,
     scores: Float32Array,
     calibrated: bool,
     estimator: MatrixEstimator,
     sampling: Sampling,
     min_inliers: int,
-) -> Model | None:
-    """Estimate E if the cameras are calibrated, else F, on normalised points.
+    min_plane: float,
+) -> tuple[Model | None, Model | None]:
+    """Estimate E if the cameras are calibrated, else F, and a homography, on normalised points.
 
     Three short searches give a candidate each: one that samples high-scoring matches first, one over all matches, one
     over the half with the higher scores. An essential matrix is then fitted to the matches near it. Of the candidates
     with enough inliers, the one with the largest sum of scores times (1 - squared error) is returned. A robust
     estimator alone would count a low-scoring inlier like a high-scoring one, and among many wrong matches a wrong
     geometry can have as many inliers as the correct one.
+
+    If most matches fit the first essential matrix, and no plane has many of them, the other searches are spared. A
+    plane alone fits several motions.
 
     Args:
         data: the matches.
@@ -73,22 +86,51 @@ def estimate_epipolar(
         estimator: robust estimator of the matrices.
         sampling: limits of its search.
         min_inliers: number of inliers that are enough, and smallest number of matches that are tried alone.
+        min_plane: a homography with a smaller fraction of the inliers of the epipolar matrix decides nothing.
 
     Returns:
-        The matrix and its inliers among all matches, or None if there is none.
+        E or F, and the homography, each with its inliers among all matches; None for one that was not found, or that
+        decides nothing.
 
     Source: Chum and Matas, Matching with PROSAC, 2005; Chum et al., Locally optimized RANSAC, 2003.
     """
+    points, candidates = PointPairs.of(data), _candidates(data, scores, calibrated, estimator, sampling, min_inliers)
+    found, plane = list(islice(candidates, 1)), None
+    rough = None if len(found) == 0 or not calibrated else (found[0], _inliers(points, found[0]))
+    if rough is not None and rough[1].sum() >= max(_MIN_ROUGH * len(scores), min_inliers):
+        most = _MAX_OF_PLANE * rough[1].sum()
+        plane = estimate_homography(data, estimator, sampling, most, rough)
+        if plane is None or plane[1].sum() < most:
+            first, plane = _best_of(points, scores, found, calibrated, min_inliers), None
+            if first is not None and first[1].sum() >= max(_CLEAR_RATIO * len(scores), min_inliers):
+                return first, None
+    found += candidates
+    epipolar = _best_of(points, scores, found, calibrated, min_inliers)
+    if plane is None:
+        num_inliers = 0 if epipolar is None else int(epipolar[1].sum())
+        least = min_plane * max(min_inliers, num_inliers)
+        plane = estimate_homography(data, estimator, sampling, least, epipolar)
+    return epipolar, plane
+
+
+def _candidates(
+    data: Correspondences,
+    scores: Float32Array,
+    calibrated: bool,
+    estimator: MatrixEstimator,
+    sampling: Sampling,
+    min_inliers: int,
+) -> Iterator[Float64Array]:
+    """The matrices of the three searches; see `estimate_matrices`."""
     order = np.argsort(-scores, kind="stable")
     sampling = replace(sampling, max_iterations=min(sampling.max_iterations, _NUM_SAMPLES[calibrated]))
     has_order = scores.min() < scores.max()
     half = max(min_inliers, round(_HIGHEST_SCORING_FRACTION * len(scores))) if has_order else len(scores)
-    found = []
     for number, (rows, highest_first) in enumerate(((order, has_order), (order, False), (order[:half], False))):
         options = replace(sampling, seed=(sampling.seed + number) % (1 << 31), highest_first=highest_first)
         matrix = _search(data, rows, calibrated, estimator, options)
-        found += [] if matrix is None else [matrix]
-    return _best_of(PointPairs.of(data), scores, found, calibrated, min_inliers)
+        if matrix is not None:
+            yield matrix
 
 
 def _search(
@@ -127,6 +169,12 @@ def _best_of(
     qualities = model_qualities(squared, counted, scores)
     first = np.lexsort((-qualities, counted.sum(axis=1) < min_inliers))[0]
     return stack[first], inliers[first]
+
+
+def _inliers(points: PointPairs, matrix: Float64Array) -> BoolArray:
+    """The inliers [M] of a matrix."""
+    inliers: BoolArray = squared_errors(points, matrix[None])[0] <= points.max_error**2
+    return inliers
 
 
 def estimate_homography(

@@ -35,13 +35,13 @@ from sfm_lightglue.two_view.correspondences import (
 from sfm_lightglue.two_view.distorted_rotation import MIN_HOMOGRAPHY_RATIO, LensRotation, distorted_rotation
 from sfm_lightglue.two_view.estimators.base import Sampling, load_estimator
 from sfm_lightglue.two_view.evidence import measure_evidence
-from sfm_lightglue.two_view.matrices import Model, estimate_epipolar, estimate_homography
+from sfm_lightglue.two_view.matrices import Model, estimate_matrices
 from sfm_lightglue.two_view.noise import median_noise
 from sfm_lightglue.two_view.pose import poses_from_homography, refine_poses
 from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, inlier_masks, pose_qualities, poses_from_essentials
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
-_VERDICT_VERSION = 6
+_VERDICT_VERSION = 7
 """Part of the store's keys. Raise it when the same matches start to give another verdict or pose."""
 
 _MAX_NOISE_RATIO = 1.3
@@ -176,9 +176,9 @@ def _fit_matrices(
 ) -> _Fits:
     estimator = load_estimator(config.estimator)
     sampling = Sampling(data.max_error_px, config.confidence, config.max_iterations, seed % (1 << 31))
-    epipolar = estimate_epipolar(data, scores, is_calibrated, estimator, sampling, math.ceil(min_inliers))
-    num_decisive = MIN_HOMOGRAPHY_RATIO * max(min_inliers, _num_inliers(epipolar))
-    homography = estimate_homography(data, estimator, sampling, num_decisive, epipolar)
+    enough = math.ceil(min_inliers)
+    options = is_calibrated, estimator, sampling, enough, MIN_HOMOGRAPHY_RATIO
+    epipolar, homography = estimate_matrices(data, scores, *options)
     return _Fits(data, scores, epipolar, homography, is_calibrated, config)
 
 

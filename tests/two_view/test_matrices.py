@@ -10,7 +10,7 @@ from sfm_lightglue.geometry.transforms import Rigid3, relative_pose_error_deg
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import normalize_matches
 from sfm_lightglue.two_view.estimators.base import MatrixEstimator, Sampling, load_estimator
-from sfm_lightglue.two_view.matrices import estimate_epipolar, estimate_homography
+from sfm_lightglue.two_view.matrices import estimate_homography, estimate_matrices
 from sfm_lightglue.two_view.verification import estimate_two_view_geometry
 from sfm_lightglue.types import Rejected
 from tests.helpers.point_views import PINHOLE, SIZE, make_features, make_views, plane_points
@@ -80,11 +80,11 @@ def test_the_option_limits_every_search(max_iterations, monkeypatch):
 
 def estimated(views, scores, estimator, sampling=SAMPLING):
     data, _ = normalize_matches(views.pair, TwoViewConfig())
-    return data, estimate_epipolar(data, scores, True, estimator, sampling, 15)
+    return data, estimate_matrices(data, scores, True, estimator, sampling, 15, 0.55)[0]
 
 
 def test_high_scores_are_sampled_first_and_alone():
-    views = make_views(num_points=100, outlier_ratio=0.3)
+    views = make_views(num_points=100, outlier_ratio=0.5)
     scores = np.random.default_rng(0).permutation(np.linspace(0.1, 1, len(views.matches))).astype(np.float32)
     estimator = Counting()
     data, _ = estimated(views, scores, estimator)
@@ -99,9 +99,22 @@ def test_high_scores_are_sampled_first_and_alone():
     assert len({one.seed for one in estimator.epipolar}) == len(estimator.epipolar)
 
 
+@pytest.mark.parametrize("has_plane", [False, True])
+def test_most_matches_and_no_plane_make_the_first_answer_the_last_one(has_plane):
+    """Other motions fit a plane, too, so the other searches may find a better one."""
+    points = plane_points() if has_plane else None
+    views = make_views(num_points=200, noise_px=0.3, outlier_ratio=0.2, **({"points": points} if has_plane else {}))
+    scores = np.random.default_rng(0).permutation(np.linspace(0.1, 1, len(views.matches))).astype(np.float32)
+    estimator = Counting()
+    _, (_, mask) = estimated(views, scores, estimator)
+    assert len(estimator.epipolar) == (3 if has_plane else 1)
+    assert len(estimator.homographies) == 1
+    assert mask[views.is_true].mean() > 0.9
+
+
 def test_equal_scores_say_nothing():
     """No match is preferred, and no half of them is taken alone."""
-    views = make_views(num_points=100, outlier_ratio=0.3)
+    views = make_views(num_points=100, outlier_ratio=0.5)
     estimator = Counting()
     estimated(views, np.ones(len(views.matches), np.float32), estimator)
     assert not any(one.highest_first for one in estimator.epipolar)
@@ -118,6 +131,9 @@ class Fixed:
 
     def essential(self, points0, points1, focal_px, sampling):
         return self.matrices.pop(0)
+
+    def homography(self, points0, points1, sampling):
+        return None
 
 
 def test_a_rough_matrix_is_optimised():

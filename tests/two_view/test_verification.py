@@ -13,7 +13,7 @@ from sfm_lightglue.scene.cameras import as_pycolmap, make_camera, normalized_fro
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import homography_errors, normalize_matches
 from sfm_lightglue.two_view.estimators.base import Sampling
-from sfm_lightglue.two_view.matrices import estimate_epipolar
+from sfm_lightglue.two_view.matrices import estimate_matrices
 from sfm_lightglue.types import Camera, Rejected, TwoViewGeometry
 from tests.helpers.point_views import OPENCV, PINHOLE, POSE, RADIAL, SIZE, make_features, make_views, plane_points
 
@@ -369,6 +369,9 @@ class CountingEstimator:
     def essential(self, points0, points1, focal_px, sampling):
         return self.matrices[len(points0) == self.num_all]
 
+    def homography(self, points0, points1, sampling):
+        return None
+
 
 def test_a_geometry_with_too_few_inliers_does_not_replace_one_with_enough():
     """Even if their scores are higher."""
@@ -380,8 +383,8 @@ def test_a_geometry_with_too_few_inliers_does_not_replace_one_with_enough():
     scores = np.where(is_inlier, 1.0, 1e-3).astype(np.float32)
     estimator = CountingEstimator(essential_from_pose(views.pose), other, 100)
     sampling = Sampling(data.max_error_px, 0.9999, 100, 0)
-    _, enough = estimate_epipolar(data, scores, True, estimator, sampling, 15)
+    (_, enough), _ = estimate_matrices(data, scores, True, estimator, sampling, 15, 0.55)
     assert enough[views.is_true].all()
-    _, higher_scoring = estimate_epipolar(data, scores, True, estimator, sampling, 1)
+    (_, higher_scoring), _ = estimate_matrices(data, scores, True, estimator, sampling, 1, 0.55)
     assert not higher_scoring[views.is_true].all()
     assert higher_scoring[is_inlier].sum() > enough[is_inlier].sum()
