@@ -134,7 +134,8 @@ def align_consistent_poses(
     """Align the largest subset of poses that fits the truth, so that wrong poses do not move the alignment.
 
     Every two images give a similarity: the rotation from their orientations, the scale from their distance. That with
-    the most poses within the limits wins; each is refined on the poses within twice the limits, then on those within.
+    the most poses within the limits wins; each is refined on the poses within twice the limits, then on those within,
+    unless fewer poses fit then: centres that lie nearly on a line tell little about the rotation around it.
 
     Args:
         estimate: `cam_from_world` by image name, in any unit.
@@ -168,11 +169,13 @@ def _refined(
     max_center_error: float,
     max_rotation_error_deg: float,
 ) -> ConsistentPoses:
+    tried = [_judge(similarity, estimate, truth, max_center_error, max_rotation_error_deg)]
     for factor in (2, 1):
-        found = _judge(similarity, estimate, truth, factor * max_center_error, factor * max_rotation_error_deg)
-        if len(found.right) >= MIN_ALIGNED:
-            similarity = similarity_from_poses(found.right, estimate, truth)
-    return _judge(similarity, estimate, truth, max_center_error, max_rotation_error_deg)
+        near = _judge(similarity, estimate, truth, factor * max_center_error, factor * max_rotation_error_deg)
+        if len(near.right) >= MIN_ALIGNED:
+            similarity = similarity_from_poses(near.right, estimate, truth)
+            tried.append(_judge(similarity, estimate, truth, max_center_error, max_rotation_error_deg))
+    return max(reversed(tried), key=lambda each: len(each.right))  # of equal ones, the last
 
 
 def _from_two_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3 | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sfm_lightglue.geometry.alignment import align_consistent_poses
+from sfm_lightglue.geometry.alignment import align_consistent_poses, align_poses
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_from_rotvec
 
 MAX_ERROR = 0.1
@@ -59,6 +59,21 @@ def test_far_poses_do_not_move_the_alignment(on_a_line: bool) -> None:
     assert found.rotation_errors_deg[name] == pytest.approx(8.0, abs=1.5)
     assert max(found.center_errors[right] for right in found.right) < 0.05
     assert found.center_errors["01.jpg"] > 5
+
+
+def test_centers_nearly_on_a_line_do_not_turn_right_poses() -> None:
+    """Errors of 8 cm across the line of 2.5 m turn the least-squares alignment of the centres by 20 degrees."""
+    rng, truth, estimate = np.random.default_rng(0), {}, {}
+    for idx in range(6):
+        R = rotation_from_rotvec(0.1 * rng.normal(size=3))
+        center = np.array([0.5 * idx, 0.2 * (idx % 2), 0.0])
+        truth[f"{idx:02d}.jpg"] = Rigid3(R, -R @ center)
+        estimate[f"{idx:02d}.jpg"] = Rigid3(R, -R @ (center + np.array([0, 0, 0.08 * (idx % 2)])))
+    by_centers = align_poses(estimate, truth)
+    assert by_centers.max_rotation_error_deg > 10 and not by_centers.is_collinear
+    found = align_consistent_poses(moved(estimate), truth, 0.2, 10.0)
+    assert found.right == tuple(truth)
+    assert max(found.rotation_errors_deg.values()) < 10
 
 
 def test_of_two_consistent_parts_the_larger_one_counts() -> None:
