@@ -8,11 +8,12 @@ angle, most of which show different places in a fold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
 from sfm_lightglue.lookalikes.fold_places import view_angles_deg
 from sfm_lightglue.lookalikes.missing_points import shared_points
@@ -44,6 +45,10 @@ most .5 in true pairs, and .35 in wrong ones."""
 _LIMITS = -2.0, 1.0
 """Range of the evidence of a pair."""
 
+_MIN_OF_OTHER = 2
+"""Fewest images of another place with which an image must stand out to belong there, too. In a folded model of rendered
+shelves, one image of an end has more rare points than usual in common with two images of each end."""
+
 MIN_PLACE = 3
 """Smallest number of images of a group: with two, no third view confirms that both show one place."""
 
@@ -55,13 +60,26 @@ def places_by_rare_points(model: pycolmap.Reconstruction) -> list[tuple[str, ...
         model: with points; it is known that it may be folded.
 
     Returns:
-        Names of the images of each group, sorted; images of which nothing is known are in no group.
+        Names of the images of each group, sorted; images of which nothing is known, or that may show two of these
+        places, are in no group.
     """
     arrays = SparseModel.from_model(model)
     excess = _excess(_rare_shares(arrays), view_angles_deg(arrays))
     evidence = np.clip((excess - _STANDS_OUT) / _SPREAD, *_LIMITS)
     groups = agreeing_groups(np.nan_to_num(evidence), ~np.isnan(evidence))
-    return [tuple(arrays.names[row] for row in rows.tolist()) for rows in groups if len(rows) >= MIN_PLACE]
+    sure = [_of_one_place(number, groups, evidence) for number in range(len(groups))]
+    return [tuple(arrays.names[row] for row in rows) for rows in sure if len(rows) >= MIN_PLACE]
+
+
+def _of_one_place(number: int, groups: Sequence[IndexArray], evidence: Float64Array) -> list[int]:
+    """The rows of a group without those that belong to another place, too, by the mean evidence."""
+    others = [rows for k, rows in enumerate(groups) if k != number and len(rows) >= MIN_PLACE]
+    blocks = [[evidence[row, rows][~np.isnan(evidence[row, rows])] for rows in others] for row in groups[number]]
+    return [
+        int(row)
+        for row, block in zip(groups[number], blocks, strict=True)
+        if not any(len(known) >= _MIN_OF_OTHER and known.mean() > 0 for known in block)
+    ]
 
 
 def _rare_shares(model: SparseModel) -> Float64Array:

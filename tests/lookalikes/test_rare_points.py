@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,22 @@ def test_a_right_ring_around_an_object_has_no_places(num_images: int) -> None:
         is_seen = (points @ center > 1.0) & (rng.random(len(points)) < 0.8)
         rows_from_name[name] = np.flatnonzero(is_seen)
     assert places_by_rare_points(model_of(poses, points, rows_from_name)) == []
+
+
+def test_an_image_with_rare_points_of_two_places_is_in_none() -> None:
+    """In folded shelves, both ends have something in common that the bays between them lack."""
+    rng, num_twins, num_own = np.random.default_rng(0), 400, 120
+    points = rng.uniform(-0.5, 0.5, (num_twins + 4 * num_own, 3)) * np.array([10.0, 1.0, 6.0])
+    poses, rows_from_name = {}, {}
+    for house, number in product(range(4), range(4)):
+        x, name = 2.0 * number - 3.0 + rng.normal(0, 0.1), f"{house}-{number}.jpg"
+        poses[name] = Rigid3.look_at(np.array([x, -9.0, 0.2]), np.array([x + 0.3, 0, 0]), UP)
+        of_both = [0, 3] if name == "3-2.jpg" else [house]
+        own = [num_twins + one * num_own + np.arange(num_own) for one in of_both]
+        rows = np.concatenate([np.arange(num_twins), *own])
+        rows_from_name[name] = rows[rng.random(len(rows)) < 0.8]
+    found = places_by_rare_points(model_of(poses, points, rows_from_name))
+    assert found == [*houses(4, 4)[:3], ("3-0.jpg", "3-1.jpg", "3-3.jpg")]
 
 
 def test_the_weights_of_common_points_are_added() -> None:
