@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import Float64Array
 from sfm_lightglue.lookalikes.fold_groups import agreeing_groups
 from sfm_lightglue.lookalikes.fold_places import view_angles_deg
 from sfm_lightglue.lookalikes.missing_points import shared_points
@@ -47,7 +47,11 @@ _LIMITS = -2.0, 1.0
 
 _MIN_OF_OTHER = 2
 """Fewest images of another place with which an image must stand out to belong there, too. In a folded model of rendered
-shelves, one image of an end has more rare points than usual in common with two images of each end."""
+shelves, one image of an end has more rare points than usual in common with two images of each end; in another one, an
+image of an end is in a group with one of the other end, and stands out with all four images of its own one."""
+
+_MIN_JOINING = 0.4
+"""Mean evidence from which an image without a place joins one: .5 and 1.0 for two right ones, .1 for a wrong one."""
 
 MIN_PLACE = 3
 """Smallest number of images of a group: with two, no third view confirms that both show one place."""
@@ -67,19 +71,31 @@ def places_by_rare_points(model: pycolmap.Reconstruction) -> list[tuple[str, ...
     excess = _excess(_rare_shares(arrays), view_angles_deg(arrays))
     evidence = np.clip((excess - _STANDS_OUT) / _SPREAD, *_LIMITS)
     groups = agreeing_groups(np.nan_to_num(evidence), ~np.isnan(evidence))
-    sure = [_of_one_place(number, groups, evidence) for number in range(len(groups))]
-    return [tuple(arrays.names[row] for row in rows) for rows in sure if len(rows) >= MIN_PLACE]
+    places = _told_apart([rows.tolist() for rows in groups if len(rows) >= MIN_PLACE], evidence)
+    return [tuple(arrays.names[row] for row in rows) for rows in places if len(rows) >= MIN_PLACE]
 
 
-def _of_one_place(number: int, groups: Sequence[IndexArray], evidence: Float64Array) -> list[int]:
-    """The rows of a group without those that belong to another place, too, by the mean evidence."""
-    others = [rows for k, rows in enumerate(groups) if k != number and len(rows) >= MIN_PLACE]
-    blocks = [[evidence[row, rows][~np.isnan(evidence[row, rows])] for rows in others] for row in groups[number]]
-    return [
-        int(row)
-        for row, block in zip(groups[number], blocks, strict=True)
-        if not any(len(known) >= _MIN_OF_OTHER and known.mean() > 0 for known in block)
+def _told_apart(places: Sequence[list[int]], evidence: Float64Array) -> list[list[int]]:
+    """The places without the images that stand out with another one, too, and with those that do with one alone.
+
+    Groups grow from the best pairs, so an image may be in a small group with another one that tells it apart.
+    """
+    found = [
+        [row for row in rows if not _stands_out_with(row, places, evidence) - {k}] for k, rows in enumerate(places)
     ]
+    grouped = {row for rows in places for row in rows}
+    for row in sorted(set(range(len(evidence))) - grouped):
+        numbers = _stands_out_with(row, places, evidence)
+        if len(numbers) == 1 and numbers == _stands_out_with(row, places, evidence, _MIN_JOINING):
+            found[numbers.pop()].append(row)
+    return [sorted(rows) for rows in found]
+
+
+def _stands_out_with(row: int, places: Sequence[list[int]], evidence: Float64Array, least: float = 0.0) -> set[int]:
+    """The numbers of the places whose images an image stands out with: those of more than the least mean evidence."""
+    known = [evidence[row, [other for other in rows if other != row]] for rows in places]
+    known = [values[~np.isnan(values)] for values in known]
+    return {k for k, values in enumerate(known) if len(values) >= _MIN_OF_OTHER and values.mean() > least}
 
 
 def _rare_shares(model: SparseModel) -> Float64Array:

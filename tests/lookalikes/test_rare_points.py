@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.lookalikes import rare_points
 from sfm_lightglue.lookalikes.missing_points import shared_points
 from sfm_lightglue.lookalikes.rare_points import places_by_rare_points
 from sfm_lightglue.lookalikes.sparse_model import SparseModel
@@ -71,6 +72,20 @@ def test_an_image_with_rare_points_of_two_places_is_in_none() -> None:
         rows_from_name[name] = rows[rng.random(len(rows)) < 0.8]
     found = places_by_rare_points(model_of(poses, points, rows_from_name))
     assert found == [*houses(4, 4)[:3], ("3-0.jpg", "3-1.jpg", "3-3.jpg")]
+
+
+def test_an_image_without_a_place_joins_the_only_one_with_which_it_stands_out() -> None:
+    evidence = np.full((8, 8), -1.0)
+    for rows in ([0, 1, 2], [3, 4, 5], [6, 7]):
+        evidence[np.ix_(rows, rows)] = 1.0
+    evidence[6, 3:6] = evidence[3:6, 6] = 0.8, np.nan, 0.4
+    evidence[7, :6] = evidence[:6, 7] = 0.5
+    assert rare_points._told_apart([[0, 1, 2], [3, 4, 5]], evidence) == [[0, 1, 2], [3, 4, 5, 6]]
+    evidence[3, 6] = evidence[6, 3] = 0.2
+    assert rare_points._told_apart([[0, 1, 2], [3, 4, 5]], evidence) == [[0, 1, 2], [3, 4, 5]], "hardly more than usual"
+    evidence[3, 6] = evidence[6, 3] = 0.8
+    evidence[4:6, 6] = evidence[6, 4:6] = np.nan
+    assert rare_points._told_apart([[0, 1, 2], [3, 4, 5]], evidence) == [[0, 1, 2], [3, 4, 5]], "one pair is too few"
 
 
 def test_the_weights_of_common_points_are_added() -> None:
