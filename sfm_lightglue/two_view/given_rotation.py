@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from sfm_lightglue.arrays import Float64Array
-from sfm_lightglue.geometry.epipolar import essential_from_pose, squared_sampson_errors
+from sfm_lightglue.geometry.epipolar import essential_from_pose
 from sfm_lightglue.geometry.transforms import Rigid3, rotation_angle_deg
 from sfm_lightglue.scene.cameras import calibration_matrix
 from sfm_lightglue.two_view.config import TwoViewConfig
 from sfm_lightglue.two_view.correspondences import Correspondences, MatchedPair, normalize_matches, rays_of
 from sfm_lightglue.two_view.pose import inliers_of_pose, refine_pose
+from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, inlier_masks
 from sfm_lightglue.types import TwoViewGeometry
 
 _LOOSE = 5.0
@@ -79,13 +80,11 @@ def _best_translation(data: Correspondences, rotation: Float64Array) -> Rigid3 |
     second = (first + 1 + np.arange(_NUM_DIRECTIONS) * 7 % max(num - 1, 1)) % num
     directions = np.cross(normals[first], normals[second])
     lengths = np.linalg.norm(directions, axis=1)
-    best, most = None, 0
-    for direction in directions[lengths > 1e-12] / lengths[lengths > 1e-12, None]:
-        for pose in (Rigid3(rotation, direction), Rigid3(rotation, -direction)):
-            errors = squared_sampson_errors(essential_from_pose(pose), data.points0, data.points1)
-            if (errors <= data.max_error**2).sum() <= most:
-                continue
-            num_inliers = int(inliers_of_pose(data, pose).sum())
-            if num_inliers > most:
-                best, most = pose, num_inliers
-    return best
+    directions = directions[lengths > 1e-12] / lengths[lengths > 1e-12, None]
+    if len(directions) == 0:
+        return None
+    both = np.stack([directions, -directions], axis=1).reshape(-1, 3)
+    poses = Poses(np.broadcast_to(rotation, (len(both), 3, 3)), both)
+    num_inliers = inlier_masks(PointPairs.of(data), poses).sum(axis=1)
+    best = int(num_inliers.argmax())
+    return poses[best] if num_inliers[best] > 0 else None
