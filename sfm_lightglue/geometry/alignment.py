@@ -135,7 +135,8 @@ def align_consistent_poses(
 
     Every two images give a similarity: the rotation from their orientations, the scale from their distance. That with
     the most poses within the limits wins; each is refined on the poses within twice the limits, then on those within,
-    unless fewer poses fit then: centres that lie nearly on a line tell little about the rotation around it.
+    unless less than half as many poses fit then: centres that lie nearly on a line tell little about the rotation
+    around it.
 
     Args:
         estimate: `cam_from_world` by image name, in any unit.
@@ -175,7 +176,8 @@ def _refined(
         if len(near.right) >= MIN_ALIGNED:
             similarity = similarity_from_poses(near.right, estimate, truth)
             tried.append(_judge(similarity, estimate, truth, max_center_error, max_rotation_error_deg))
-    return max(reversed(tried), key=lambda each: len(each.right))  # of equal ones, the last
+    most = max(tried, key=lambda each: len(each.right))
+    return tried[-1] if 2 * len(tried[-1].right) >= len(most.right) else most
 
 
 def _from_two_poses(names: Sequence[str], estimate: Mapping[str, Rigid3], truth: Mapping[str, Rigid3]) -> Sim3 | None:

@@ -23,7 +23,7 @@ from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import PairView
 from sfm_lightglue.lookalikes.way_turns import turns_around, turns_back, way_deviations
 
-TWINS_VERSION = 10
+TWINS_VERSION = 9
 """Part of the keys of models. Raise it when the same cues would give other twins, probabilities or weights."""
 
 _CONFLICT = -0.25
