@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -94,7 +95,9 @@ def estimate_matrices(
 
     Source: Chum and Matas, Matching with PROSAC, 2005; Chum et al., Locally optimized RANSAC, 2003.
     """
-    points, candidates = PointPairs.of(data), _candidates(data, scores, calibrated, estimator, sampling, min_inliers)
+    points, search = PointPairs.of(data), partial(_search, data, calibrated, estimator)
+    limited = replace(sampling, max_iterations=min(sampling.max_iterations, _NUM_SAMPLES[calibrated]))
+    candidates = _candidates(search, scores, limited, min_inliers)
     found, plane = list(islice(candidates, 1)), None
     rough = None if len(found) == 0 or not calibrated else (found[0], _inliers(points, found[0]))
     if rough is not None and rough[1].sum() >= max(_MIN_ROUGH * len(scores), min_inliers):
@@ -114,27 +117,24 @@ def estimate_matrices(
 
 
 def _candidates(
-    data: Correspondences,
+    search: Callable[[IndexArray, Sampling], Float64Array | None],
     scores: Float32Array,
-    calibrated: bool,
-    estimator: MatrixEstimator,
     sampling: Sampling,
     min_inliers: int,
 ) -> Iterator[Float64Array]:
     """The matrices of the three searches; see `estimate_matrices`."""
     order = np.argsort(-scores, kind="stable")
-    sampling = replace(sampling, max_iterations=min(sampling.max_iterations, _NUM_SAMPLES[calibrated]))
     has_order = scores.min() < scores.max()
     half = max(min_inliers, round(_HIGHEST_SCORING_FRACTION * len(scores))) if has_order else len(scores)
     for number, (rows, highest_first) in enumerate(((order, has_order), (order, False), (order[:half], False))):
         options = replace(sampling, seed=(sampling.seed + number) % (1 << 31), highest_first=highest_first)
-        matrix = _search(data, rows, calibrated, estimator, options)
+        matrix = search(rows, options)
         if matrix is not None:
             yield matrix
 
 
 def _search(
-    data: Correspondences, rows: IndexArray, calibrated: bool, estimator: MatrixEstimator, sampling: Sampling
+    data: Correspondences, calibrated: bool, estimator: MatrixEstimator, rows: IndexArray, sampling: Sampling
 ) -> Float64Array | None:
     """Estimate a matrix on normalised points, of length 1, from some of the matches in the order of `rows`."""
     pixels0, pixels1 = data.points0[rows] * data.focal_px, data.points1[rows] * data.focal_px

@@ -49,7 +49,7 @@ LightGlueMatcher.match = _one_match
 def test_another_checkout_runs_its_own_code(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "sfm_lightglue", tmp_path / "sfm_lightglue", ignore=shutil.ignore_patterns("__pycache__"))
     code = tmp_path / "sfm_lightglue" / "matchers" / "lightglue.py"
-    code.write_text(code.read_text() + ONE_MATCH)
+    code.write_text(code.read_text(encoding="utf-8") + ONE_MATCH, encoding="utf-8")
     both = [random_sift(seed, 50) for seed in (0, 0)]
     with CheckoutMatcher(ROOT, "cpu") as this, CheckoutMatcher(tmp_path, "cpu") as other:
         assert len(this.match(*both)) > 10

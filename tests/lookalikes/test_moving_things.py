@@ -106,7 +106,7 @@ def test_a_few_pairs_with_unlike_surroundings_are_told_only_if_they_are_most() -
     unlike, like = PairCues(surroundings_conflict=1.0), PairCues(surroundings_conflict=-3.0)
     logits = np.full(5, 2.0)
     assert unlike_surroundings([unlike] * 3 + [like] * 2, logits).tolist() == [True] * 3 + [False] * 2
-    hardly = PairCues(surroundings_conflict=0.4)  # so are half of the pairs of a right model of a square
+    hardly = PairCues(surroundings_conflict=0.4)  # as some pairs of a right model of a square have
     assert not unlike_surroundings([hardly] * 3 + [like] * 2, logits).any()
     assert not unlike_surroundings([unlike] * 2, logits[:2]).any()
     assert not unlike_surroundings([unlike] * 3 + [like] * 3, np.full(6, 2.0)).any()
