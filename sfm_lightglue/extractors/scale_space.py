@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, IndexArray, UInt8Array
+from sfm_lightglue.kernels import scale_space as kernels
+from sfm_lightglue.kernels.library import compiled
 
 LAYERS = 3
 """Layers of an octave that can contain blobs; the scale doubles over so many layers."""
@@ -183,6 +185,9 @@ def _octaves(pixels: UInt8Array, memory: Float32Array) -> Iterator[list[Float32A
 
 
 def _doubled(pixels: UInt8Array, out: Float32Array) -> Float32Array:
+    library = compiled()
+    if library is not None:
+        return kernels.double_size(library, pixels, out)
     # Pixel i of the image becomes pixel 2 i of the doubled one; other scalings shift all keypoints by quarter pixels.
     doubled = cv2.warpAffine(
         pixels.astype(np.float32),
@@ -231,6 +236,9 @@ def _extrema(blurred: list[Float32Array], faintest: float) -> tuple[IndexArray, 
     Returns:
         The places, and the absolute differences [N] there.
     """
+    library = compiled()
+    if library is not None:
+        return kernels.find_extrema(library, blurred, faintest)
     height, width = blurred[0].shape
     num_rows = max(8, _STRIP_PIXELS // width)
     places, values = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.float32)]
@@ -272,6 +280,10 @@ def _refined(blurred: list[Float32Array], found: tuple[IndexArray, Float32Array]
 
     Those without an extremum within half a pixel and layer, and edges, are left out.
     """
+    library = compiled()
+    if library is not None:
+        rows, *refined = kernels.refine_extrema(library, blurred, found[0], edge_threshold)
+        return _Extrema(refined[0], found[1][rows], refined[1], refined[2])
     height, width = blurred[0].shape
     upper = (LAYERS + 1, height - _BORDER_PX, width - _BORDER_PX)
     (places, first_values), kept = found, []

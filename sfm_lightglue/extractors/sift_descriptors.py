@@ -15,6 +15,8 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.extractors.scale_space import LAYERS, Blobs, ScaleSpace, pixels_per_image_pixel
+from sfm_lightglue.kernels import blobs as kernels
+from sfm_lightglue.kernels.library import compiled
 
 _BATCH = 256
 """Patches that are processed at a time, so that they stay in the cache of the processor."""
@@ -49,12 +51,19 @@ def orientations(space: ScaleSpace, blobs: Blobs) -> tuple[Float32Array, Float32
     Returns:
         The lowest one [N], and the next one [N], NaN for a blob with one only.
     """
-    histograms = np.zeros((_ORIENTATION_BINS, len(blobs)))
     steps = np.arange(-_ORIENTATION_RADIUS, _ORIENTATION_RADIUS + 1) * _ORIENTATION_STEP
     weights = np.exp(-(steps**2) / (2 * _ORIENTATION_SIGMA**2))
     sample_weights = np.outer(weights, weights).astype(np.float32).reshape(-1, 1)
-    upright = np.zeros(len(blobs), np.float32)
-    for rows, x, y in _gradients(space, blobs, upright, 2 * _ORIENTATION_RADIUS + 1, _ORIENTATION_STEP):
+    upright, side = np.zeros(len(blobs), np.float32), 2 * _ORIENTATION_RADIUS + 1
+    library = compiled()
+    if library is not None:
+        angles, others = np.empty((2, len(blobs)), np.float32)
+        ticks = _ticks(side, _ORIENTATION_STEP)
+        for rows, patches in _patches(space, blobs, upright):
+            angles[rows], others[rows] = kernels.find_orientations(library, patches, ticks, sample_weights)
+        return np.nan_to_num(angles), others
+    histograms = np.zeros((_ORIENTATION_BINS, len(blobs)))
+    for rows, x, y in _gradients(space, blobs, upright, side, _ORIENTATION_STEP):
         lengths, bins = cv2.cartToPolar(x, y, angleInDegrees=True)
         bins *= np.float32(_ORIENTATION_BINS / 360)
         np.rint(bins, out=bins)
@@ -72,9 +81,16 @@ def orientations(space: ScaleSpace, blobs: Blobs) -> tuple[Float32Array, Float32
 def describe(space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array) -> Float32Array:
     """Descriptors [N, 128] float32 of length 1, of blobs with angles [N]."""
     found = np.zeros((len(blobs), _CELLS * _CELLS * _BINS), np.float32)
-    weights = _cell_weights()
-    side = (_CELLS + 1) * _SAMPLES_PER_CELL
-    for rows, x, y in _gradients(space, blobs, angles_rad, side, _CELL_WIDTH / _SAMPLES_PER_CELL):
+    side, step = (_CELLS + 1) * _SAMPLES_PER_CELL, _CELL_WIDTH / _SAMPLES_PER_CELL
+    library = compiled()
+    if library is not None:
+        ticks, along_side = _ticks(side, step), _cell_weights_of_side().astype(np.float32)
+        for rows, patches in _patches(space, blobs, angles_rad):
+            found[rows] = kernels.describe(library, patches, ticks, along_side)
+        return found
+    of_side = _cell_weights_of_side()
+    weights = np.kron(of_side, of_side).astype(np.float32)  # of each sample in each cell
+    for rows, x, y in _gradients(space, blobs, angles_rad, side, step):
         lengths, directions = cv2.cartToPolar(x, np.negative(y, out=y))
         directions *= np.float32(_BINS / (2 * np.pi))
         lengths, directions = cv2.transpose(lengths), cv2.transpose(directions)
@@ -113,20 +129,35 @@ def _gradients(
         side: samples along a side of a patch.
         step: distance of the samples in standard deviations of the blob.
     """
-    ticks = ((np.arange(side + 2) - (side + 1) / 2) * step).astype(np.float32)
+    ticks = _ticks(side, step)
+    for rows, patches in _patches(space, blobs, angles_rad):
+        # Patches of a batch are sampled together, so that their pixels are in the cache of the processor.
+        for start in range(0, len(rows), _BATCH):
+            batch = slice(start, start + _BATCH)
+            of_batch = patches.centres[batch], patches.sigmas[batch], patches.angles_rad[batch]
+            yield rows[batch], *_patch_gradients(patches.image, *of_batch, ticks)
+
+
+def _ticks(side: int, step: float) -> Float32Array:
+    """Positions of the samples along a side and one more at each end [side + 2], in standard deviations of the blob."""
+    return ((np.arange(side + 2) - (side + 1) / 2) * step).astype(np.float32)
+
+
+def _patches(
+    space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array
+) -> Iterator[tuple[IndexArray, kernels.Patches]]:
+    """Rows [n] and patches of the blobs of each layer, neighbours one after the other."""
     group = blobs.octave_idxs * (LAYERS + 1) + blobs.layer_idxs
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     for of_layer in np.split(order, starts[1:]) if len(order) > 0 else []:
         octave_idx, layer_idx = int(blobs.octave_idxs[of_layer[0]]), int(blobs.layer_idxs[of_layer[0]])
-        image, factor = space.blurred(octave_idx, layer_idx), np.float32(pixels_per_image_pixel(octave_idx))
+        factor = np.float32(pixels_per_image_pixel(octave_idx))
         centres = (blobs.keypoints[of_layer] - np.float32(0.5)) * factor
-        # Neighbours are sampled together: their pixels are then in the cache of the processor.
         near = np.lexsort((centres[:, 0], centres[:, 1] // _STRIP_PX))
-        for batch in np.split(near, range(_BATCH, len(near), _BATCH)):
-            rows = of_layer[batch]
-            sigmas = blobs.scales[rows] * (factor / 2)
-            yield rows, *_patch_gradients(image, centres[batch], sigmas, angles_rad[rows], ticks)
+        rows = of_layer[near]
+        sigmas = blobs.scales[rows] * (factor / 2)
+        yield rows, kernels.Patches(space.blurred(octave_idx, layer_idx), centres[near], sigmas, angles_rad[rows])
 
 
 def _patch_gradients(
@@ -187,12 +218,15 @@ def _two_lowest_peaks(sums: Float64Array) -> Float32Array:
     return lowest
 
 
-def _cell_weights() -> Float32Array:
-    """Weight of each sample of a patch in each cell [cells, samples]: linear between cells, Gaussian over the patch."""
+def _cell_weights_of_side() -> Float64Array:
+    """Weight of each sample along a side in each cell [cells, samples]: linear between cells, Gaussian over the patch.
+
+    The weight of a sample of a patch is the product of those along both sides.
+    """
     ticks = (np.arange((_CELLS + 1) * _SAMPLES_PER_CELL) + 0.5) / _SAMPLES_PER_CELL - (_CELLS + 1) / 2
     centres = np.arange(_CELLS) - (_CELLS - 1) / 2
     linear = np.maximum(0, 1 - np.abs(ticks - centres[:, None])) * np.exp(-(ticks**2) / (_CELLS**2 / 2))
-    return np.kron(linear, linear).astype(np.float32)
+    return linear
 
 
 def _limited(values: Float32Array) -> Float32Array:

@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
+from sfm_lightglue.kernels.bands import SortedKeypoints, search_bands
+from sfm_lightglue.kernels.library import compiled
 
 _BLOCK_SIZE = 64
 """Keypoints of image 0 that are compared at once."""
@@ -84,7 +86,10 @@ def mutual_best(side0: BandSide, side1: BandSide, period: float) -> MutualBest:
     sorted0 = _Sorted.of(side0, side0.limits_px)
     sorted1 = _Sorted.of(side1, np.full(len(side1.angles), side0.other_limits_px.max(initial=0.0)))
     found = _Found.nothing(len(side0.angles), len(side1.angles))
-    if len(side1.angles) > 0:
+    library = compiled()
+    if library is not None:
+        found = _Found(*search_bands(library, sorted0.for_kernel(), sorted1.for_kernel(), period, _ROUNDING_RAD))
+    elif len(side1.angles) > 0:
         blocks, bands = _blocks(sorted0), _Bands(sorted0, sorted1, period)
         for rows, columns in zip(blocks, _columns(blocks, sorted0, sorted1, period), strict=True):
             if columns is not None:
@@ -197,6 +202,20 @@ class _Sorted:
         largest = np.zeros(len(borders) + 1)
         np.maximum.at(largest, classes, reaches)
         return cls(order, starts, angles, widths, largest, squared, slopes, others, depths, side.descriptors)
+
+    def for_kernel(self) -> SortedKeypoints:
+        """The same, with sorted descriptors."""
+        return SortedKeypoints(
+            self.starts,
+            self.class_reaches,
+            self.angles,
+            self.reaches,
+            self.squared_reaches,
+            self.squared_slopes,
+            self.squared_other_limits,
+            self.depths,
+            self.descriptors.take(self.order, axis=0),
+        )
 
 
 def _borders(smallest_rad: float) -> Float64Array:

@@ -1,0 +1,68 @@
+"""The compiled kernels, where they exist."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.kernels import build
+
+VARIABLE = "SFM_LIGHTGLUE_KERNELS"
+"""Environment variable; with the value "off", NumPy does the work of the kernels."""
+
+_NUMBERS = {"find_extrema": ctypes.c_int64, "refine_extrema": ctypes.c_int64, "search_bands": ctypes.c_int64}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKernels:
+    """The library, or why there is none.
+
+    Args:
+        library: None if NumPy does the work.
+        reason: why, and what to do; "" with a library.
+    """
+
+    library: ctypes.CDLL | None
+    reason: str = ""
+
+
+def compiled() -> ctypes.CDLL | None:
+    """The compiled kernels, or None: then NumPy does the same work, several times as slowly."""
+    return load_kernels().library
+
+
+@cache
+def load_kernels() -> LoadedKernels:
+    """Load the library once; one that was compiled from other sources is not used."""
+    if os.environ.get(VARIABLE, "").lower() == "off":
+        return LoadedKernels(None, f"switched off by {VARIABLE}")
+    if not build.LIBRARY.is_file():
+        return LoadedKernels(None, "not compiled when the package was installed: no C compiler was found")
+    try:
+        library = ctypes.CDLL(str(build.LIBRARY))
+        library.source_digest.restype = ctypes.c_char_p
+        digest = library.source_digest().decode()
+        for name in build.FUNCTIONS:
+            getattr(library, name).restype = _NUMBERS.get(name)
+    except (OSError, AttributeError) as error:
+        return LoadedKernels(None, f"cannot be loaded: {error}")
+    if digest != build.source_digest():
+        return LoadedKernels(None, "compiled from other sources than those that are installed")
+    return LoadedKernels(library)
+
+
+def pointer(array: AnyArray, dtype: DTypeLike) -> ctypes.c_void_p:
+    """Where the numbers of an array lie, for a kernel that expects this type.
+
+    Raises:
+        TypeError: for numbers of another type, or with gaps between them.
+    """
+    if array.dtype != np.dtype(dtype) or not array.flags.c_contiguous:
+        raise TypeError(f"a kernel needs a contiguous array of {np.dtype(dtype)}, got {array.dtype}")
+    return ctypes.c_void_p(array.ctypes.data)
