@@ -11,6 +11,7 @@ import pytest
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.geometry.transforms import Rigid3
+from sfm_lightglue.kernels import library
 from sfm_lightglue.synthetic import SyntheticScene, render_scene, write_scene
 
 
@@ -30,6 +31,15 @@ def pytest_runtest_makereport() -> Iterator[None]:
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def each_implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs with the compiled kernels and without them."""
+    if request.param == "numpy":
+        monkeypatch.setattr(library, "load_kernels", lambda: library.LoadedKernels(None, "switched off"))
+    elif library.compiled() is None:
+        pytest.skip(f"no compiled kernels: {library.load_kernels().reason}")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.helpers.checkout import ROOT
 
 LAYERS = (
     {"errors", "identity", "messages", "version", "arrays"},
-    {"input_file"},
+    {"input_file", "kernels"},
     {"geometry", "images", "execution", "config", "features"},
     {"types"},
     {"store", "drawing", "pairs.base"},
@@ -113,10 +113,26 @@ DOORS = {
     "faiss": {"retrieval"},
     "onnx": {"models"},
     "onnxscript": {"models"},
+    "setuptools": {"kernels.build"},
+    "distutils": {"kernels.build"},
 }
 """The packages and modules that may import a library. Imports for type checkers only are free."""
 
-LAZY = {"av", "faiss", "jinja2", "onnx", "onnxscript", "open3d", "pillow_heif", "poselib", "ray", "shtab", "tqdm"}
+LAZY = {
+    "av",
+    "distutils",
+    "faiss",
+    "jinja2",
+    "onnx",
+    "onnxscript",
+    "open3d",
+    "pillow_heif",
+    "poselib",
+    "ray",
+    "setuptools",
+    "shtab",
+    "tqdm",
+}
 """Libraries that are imported inside functions only."""
 
 TOP_LEVEL = ("sfm_lightglue", "datasets", "pipelines", "benchmarks")

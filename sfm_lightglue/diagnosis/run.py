@@ -14,6 +14,7 @@ from sfm_lightglue.diagnosis.machine import (
     display_finding,
     gpu_findings,
     instruction_finding,
+    kernel_finding,
 )
 from sfm_lightglue.diagnosis.storage import folder_findings
 from sfm_lightglue.diagnosis.weights import weights_findings
@@ -52,6 +53,7 @@ def _parts(folder: Path) -> Iterator[Sequence[Finding]]:
     yield [
         *core_findings(cgroup_quota()),
         instruction_finding(torch),
+        kernel_finding(),
         *gpu_findings(torch),
         display_finding(),
         *rendering_finding(libraries),

@@ -282,8 +282,8 @@ def _refined(blurred: list[Float32Array], found: tuple[IndexArray, Float32Array]
     """
     library = compiled()
     if library is not None:
-        rows, *refined = kernels.refine_extrema(library, blurred, found[0], edge_threshold)
-        return _Extrema(refined[0], found[1][rows], refined[1], refined[2])
+        rows, moved, shifts, extrema = kernels.refine_extrema(library, blurred, found[0], edge_threshold)
+        return _Extrema(moved, found[1][rows], shifts, extrema)
     height, width = blurred[0].shape
     upper = (LAYERS + 1, height - _BORDER_PX, width - _BORDER_PX)
     (places, first_values), kept = found, []

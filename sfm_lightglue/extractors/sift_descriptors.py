@@ -143,9 +143,7 @@ def _ticks(side: int, step: float) -> Float32Array:
     return ((np.arange(side + 2) - (side + 1) / 2) * step).astype(np.float32)
 
 
-def _patches(
-    space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array
-) -> Iterator[tuple[IndexArray, kernels.Patches]]:
+def _patches(space: ScaleSpace, blobs: Blobs, angles_rad: Float32Array) -> Iterator[tuple[IndexArray, kernels.Patches]]:
     """Rows [n] and patches of the blobs of each layer, neighbours one after the other."""
     group = blobs.octave_idxs * (LAYERS + 1) + blobs.layer_idxs
     order = np.argsort(group, kind="stable")
@@ -225,8 +223,8 @@ def _cell_weights_of_side() -> Float64Array:
     """
     ticks = (np.arange((_CELLS + 1) * _SAMPLES_PER_CELL) + 0.5) / _SAMPLES_PER_CELL - (_CELLS + 1) / 2
     centres = np.arange(_CELLS) - (_CELLS - 1) / 2
-    linear = np.maximum(0, 1 - np.abs(ticks - centres[:, None])) * np.exp(-(ticks**2) / (_CELLS**2 / 2))
-    return linear
+    weights: Float64Array = np.maximum(0, 1 - np.abs(ticks - centres[:, None])) * np.exp(-(ticks**2) / (_CELLS**2 / 2))
+    return weights
 
 
 def _limited(values: Float32Array) -> Float32Array:

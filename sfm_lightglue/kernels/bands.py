@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray
-from sfm_lightglue.kernels.library import pointer
+from sfm_lightglue.kernels.arguments import pointer
 
 _LANES = 16
 """The size of descriptors in the kernel is a multiple of this."""
@@ -70,7 +70,8 @@ def search_bands(
     Raises:
         MemoryError: if there is not enough.
     """
-    columns, best, second = (np.empty(len(keypoints.angles), dtype) for dtype in (np.int64, np.float32, np.float32))
+    columns = np.empty(len(keypoints.angles), np.int64)
+    best, second = (np.empty(len(keypoints.angles), np.float32) for _ in range(2))
     rest = np.empty(len(others.angles), np.float32)
     sides = [_with_padding(side) for side in (keypoints, others)]
     structures = [_structure(side) for side in sides]

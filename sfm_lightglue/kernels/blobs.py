@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array
-from sfm_lightglue.kernels.library import pointer
+from sfm_lightglue.kernels.arguments import pointer
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,9 +45,7 @@ def find_orientations(
     return lowest, others
 
 
-def describe(
-    library: ctypes.CDLL, patches: Patches, ticks: Float32Array, weights: Float32Array
-) -> Float32Array:
+def describe(library: ctypes.CDLL, patches: Patches, ticks: Float32Array, weights: Float32Array) -> Float32Array:
     """Descriptors [N, 128] of length 1.
 
     Args:

@@ -60,10 +60,11 @@ def compile_kernels() -> Path:
         KernelBuildError: without setuptools or a C compiler, if it fails, or if the folder cannot be written.
     """
     try:
-        import setuptools  # noqa: F401  it brings distutils for Python 3.12 and later
         from distutils.ccompiler import new_compiler
         from distutils.errors import CCompilerError, DistutilsError
         from distutils.sysconfig import customize_compiler
+
+        import setuptools  # noqa: F401  it brings distutils for Python 3.12 and later
     except ImportError as error:
         raise KernelBuildError(f"the compiled kernels need setuptools to be built: {error}") from error
     try:

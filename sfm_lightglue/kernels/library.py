@@ -7,10 +7,6 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-from numpy.typing import DTypeLike
-
-from sfm_lightglue.arrays import AnyArray
 from sfm_lightglue.kernels import build
 
 VARIABLE = "SFM_LIGHTGLUE_KERNELS"
@@ -55,14 +51,3 @@ def load_kernels() -> LoadedKernels:
     if digest != build.source_digest():
         return LoadedKernels(None, "compiled from other sources than those that are installed")
     return LoadedKernels(library)
-
-
-def pointer(array: AnyArray, dtype: DTypeLike) -> ctypes.c_void_p:
-    """Where the numbers of an array lie, for a kernel that expects this type.
-
-    Raises:
-        TypeError: for numbers of another type, or with gaps between them.
-    """
-    if array.dtype != np.dtype(dtype) or not array.flags.c_contiguous:
-        raise TypeError(f"a kernel needs a contiguous array of {np.dtype(dtype)}, got {array.dtype}")
-    return ctypes.c_void_p(array.ctypes.data)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray, Int32Array, UInt8Array
-from sfm_lightglue.kernels.library import pointer
+from sfm_lightglue.kernels.arguments import pointer
 
 _EXTREMA_PER_PIXEL = 1 / 64
 """Places for extrema that are reserved at first; an image of pure noise has more."""

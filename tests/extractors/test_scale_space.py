@@ -11,6 +11,8 @@ from sfm_lightglue.extractors.scale_space import BlobLimits, find_blobs
 from sfm_lightglue.extractors.sift_descriptors import describe, orientations
 from tests.helpers.photos import textured
 
+pytestmark = pytest.mark.usefixtures("each_implementation")
+
 EDGES = 10.0
 ALL = BlobLimits(0.02, 10**6)
 

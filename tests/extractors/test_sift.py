@@ -11,6 +11,8 @@ from sfm_lightglue.images.image import Image
 from sfm_lightglue.images.orientation import quarter_turned
 from tests.helpers.photos import textured, write_photo
 
+pytestmark = pytest.mark.usefixtures("each_implementation")
+
 
 def blob(x, y, sigma=4.0, size=(160, 120)):
     """A dark blob on grey with its centre at (x, y), COLMAP convention."""

@@ -28,8 +28,8 @@ def arrays_of(image):
     return [value for value in values if isinstance(value, np.ndarray)]
 
 
-@pytest.fixture(scope="module")
-def expected(images):
+@pytest.fixture
+def expected(images, each_implementation):
     found = [arrays_of(image) for image in images]
     assert all(len(arrays) == 13 and len(arrays[0]) > 50 for arrays in found)
     return found

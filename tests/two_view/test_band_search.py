@@ -6,6 +6,8 @@ import pytest
 from sfm_lightglue.two_view import band_search
 from sfm_lightglue.two_view.band_search import BandSide, mutual_best
 
+pytestmark = pytest.mark.usefixtures("each_implementation")
+
 PERIODS = {"essential": 2 * np.pi, "fundamental": np.pi}
 
 

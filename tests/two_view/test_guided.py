@@ -11,6 +11,8 @@ from sfm_lightglue.two_view.guided import match_guided
 from sfm_lightglue.two_view.guided_config import GuidedConfig
 from sfm_lightglue.types import Camera, DenseFeatures, Features
 
+pytestmark = pytest.mark.usefixtures("each_implementation")
+
 CAMERA = Camera("PINHOLE", 1600, 1200, (1400.0, 1380.0, 805.0, 590.0))
 RADIAL = Camera("SIMPLE_RADIAL", 1600, 1200, (1400.0, 800.0, 600.0, -0.08))
 POSES = {

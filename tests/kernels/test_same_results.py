@@ -1,0 +1,121 @@
+"""The compiled kernels do what NumPy does, for any image and any number of threads."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from sfm_lightglue.arrays import UInt8Array
+from sfm_lightglue.extractors.scale_space import BlobLimits, find_blobs
+from sfm_lightglue.extractors.sift_descriptors import describe, orientations
+from sfm_lightglue.kernels import library
+from sfm_lightglue.kernels.blobs import Patches
+from sfm_lightglue.kernels.blobs import describe as describe_compiled
+from sfm_lightglue.kernels.scale_space import double_size, find_extrema, refine_extrema
+from tests.helpers.photos import textured
+
+pytestmark = pytest.mark.skipif(library.compiled() is None, reason="the kernels are not compiled here")
+
+EDGES = 10.0
+ALL, FAINT = BlobLimits(0.02, 10**6), BlobLimits(0.02 / 3, 10**6)
+
+_Result = TypeVar("_Result")
+
+
+@pytest.fixture
+def kernels() -> ctypes.CDLL:
+    compiled = library.compiled()
+    assert compiled is not None
+    return compiled
+
+
+def in_numpy(function: Callable[[], _Result]) -> _Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "load_kernels", lambda: library.LoadedKernels(None, "switched off"))
+        return function()
+
+
+def images() -> dict[str, UInt8Array]:
+    rng = np.random.default_rng(0)
+    return {
+        "texture": textured(401, 303),
+        "noise": rng.integers(0, 256, (97, 131), dtype=np.uint8),  # more extrema than are reserved at first
+        "narrow": textured(37, 200),
+        "tiny": rng.integers(0, 256, (3, 4), dtype=np.uint8),
+        "one row": rng.integers(0, 256, (1, 60), dtype=np.uint8),
+        "constant": np.full((50, 60), 7, np.uint8),
+        "steps": np.kron(rng.integers(0, 2, (12, 9), dtype=np.uint8) * 255, np.ones((8, 8), np.uint8)),  # equal values
+    }
+
+
+@pytest.mark.parametrize("name", images())
+def test_blobs_are_equal(name: str) -> None:
+    pixels = images()[name]
+    (found, space), (expected, expected_space) = (
+        find_blobs(pixels, EDGES, ALL, FAINT),
+        in_numpy(lambda: find_blobs(pixels, EDGES, ALL, FAINT)),
+    )
+    for layers, others in zip(space.layers, expected_space.layers, strict=True):
+        np.testing.assert_array_equal(layers, others)
+    assert len(found) == len(expected)
+    orders = [np.lexsort((*each.keypoints.T, each.scales)) for each in (found, expected)]
+    found, expected = found.rows(orders[0]), expected.rows(orders[1])
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.contrasts, expected.contrasts, rtol=1e-6)
+    np.testing.assert_array_equal(found.is_faint, expected.is_faint)
+    np.testing.assert_array_equal(found.octave_idxs, expected.octave_idxs)
+
+
+@pytest.mark.parametrize("name", ["texture", "noise", "narrow", "steps"])
+def test_orientations_and_descriptors_differ_by_rounding_only(name: str) -> None:
+    blobs, space = find_blobs(images()[name], EDGES, ALL, FAINT)
+    assert len(blobs) >= 20
+    found, expected = orientations(space, blobs), in_numpy(lambda: orientations(space, blobs))
+    turns = np.abs(found[0] - expected[0])
+    # Of two directions that are nearly as good, rounding may choose the other one.
+    assert (np.minimum(turns, 2 * np.pi - turns) < 1e-2).mean() > 0.95
+    assert (np.isfinite(found[1]) == np.isfinite(expected[1])).mean() > 0.95
+    descriptors, others = describe(space, blobs, expected[0]), in_numpy(lambda: describe(space, blobs, expected[0]))
+    np.testing.assert_allclose(descriptors, others, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-5)
+
+
+def test_threads_change_nothing() -> None:
+    pixels = textured(300, 200)
+
+    def features(_: int) -> bytes:
+        blobs, space = find_blobs(pixels, EDGES, ALL, FAINT)
+        return describe(space, blobs, orientations(space, blobs)[0]).tobytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(features, range(8)))) == 1
+
+
+def test_arrays_that_a_kernel_cannot_read_are_refused(kernels: ctypes.CDLL) -> None:
+    image = np.zeros((20, 30), np.float32)
+    with pytest.raises(ValueError, match="another shape"):
+        double_size(kernels, np.zeros((20, 30), np.uint8), image)
+    with pytest.raises(TypeError, match="contiguous array of float32"):
+        find_extrema(kernels, [image] * 5 + [image.astype(np.float64)], 0.1)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="contiguous"):
+        refine_extrema(kernels, [np.zeros((30, 20), np.float32).T] * 6, np.zeros((1, 3), np.int64), EDGES)
+    with pytest.raises(ValueError, match="six images of one size"):
+        find_extrema(kernels, [image] * 5, 0.1)
+    one = Patches(image, np.zeros((1, 2), np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
+    with pytest.raises(ValueError, match="22 numbers"):
+        describe_compiled(kernels, one, np.zeros(5, np.float32), np.zeros((4, 20), np.float32))
+
+
+def test_patches_across_the_border_read_nothing_outside(kernels: ctypes.CDLL) -> None:
+    """Centres and sizes of any kind; the samples of a patch are within the image."""
+    rng = np.random.default_rng(1)
+    image = rng.random((40, 50)).astype(np.float32)
+    centres = rng.uniform(-1e4, 1e4, (200, 2)).astype(np.float32)
+    patches = Patches(image, centres, np.full(200, 300, np.float32), rng.uniform(0, 7, 200).astype(np.float32))
+    found = describe_compiled(kernels, patches, np.linspace(-8, 8, 22, dtype=np.float32), np.ones((4, 20), np.float32))
+    assert np.isfinite(found).all()
