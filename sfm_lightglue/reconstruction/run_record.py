@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sfm_lightglue.kernels.library import compiled
 from sfm_lightglue.mapping.cached_models import MapStatistics, ModelStatistics
 from sfm_lightglue.mapping.verdict import is_uncertain
 from sfm_lightglue.reconstruction.config import ReconstructConfig
@@ -183,7 +184,8 @@ def _model_record(model: ModelStatistics) -> dict[str, Any]:
 
 def recorded_versions() -> dict[str, str]:
     """Versions of this library, of Python, and of the packages that results depend on, by name."""
-    versions = {"sfm_lightglue": __version__, "python": platform.python_version()}
+    kernels = "numpy" if compiled() is None else "compiled"
+    versions = {"sfm_lightglue": __version__, "kernels": kernels, "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
