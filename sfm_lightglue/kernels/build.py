@@ -22,6 +22,7 @@ FUNCTIONS = (
     "double_size",
     "find_extrema",
     "find_orientations",
+    "fit_poses",
     "refine_extrema",
     "search_bands",
     "source_digest",

@@ -12,7 +12,8 @@ from sfm_lightglue.kernels import build
 VARIABLE = "SFM_LIGHTGLUE_KERNELS"
 """Environment variable; with the value "off", NumPy does the work of the kernels."""
 
-_NUMBERS = {"find_extrema": ctypes.c_int64, "refine_extrema": ctypes.c_int64, "search_bands": ctypes.c_int64}
+_WITH_NUMBER = {"find_extrema", "fit_poses", "refine_extrema", "search_bands"}
+"""Functions that return a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,10 @@ def load_kernels() -> LoadedKernels:
     try:
         library = ctypes.CDLL(str(build.LIBRARY))
         library.source_digest.restype = ctypes.c_char_p
-        digest = library.source_digest().decode()
+        if library.source_digest().decode() != build.source_digest():
+            return LoadedKernels(None, "compiled from other sources than those that are installed")
         for name in build.FUNCTIONS:
-            getattr(library, name).restype = _NUMBERS.get(name)
+            getattr(library, name).restype = ctypes.c_int64 if name in _WITH_NUMBER else None
     except (OSError, AttributeError) as error:
         return LoadedKernels(None, f"cannot be loaded: {error}")
-    if digest != build.source_digest():
-        return LoadedKernels(None, "compiled from other sources than those that are installed")
     return LoadedKernels(library)

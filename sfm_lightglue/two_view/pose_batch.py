@@ -12,6 +12,8 @@ import numpy as np
 
 from sfm_lightglue.arrays import AnyArray, BoolArray, Float32Array, Float64Array, IndexArray
 from sfm_lightglue.geometry.transforms import Rigid3, cross_matrix
+from sfm_lightglue.kernels import poses as kernels
+from sfm_lightglue.kernels.library import compiled
 from sfm_lightglue.two_view.correspondences import Correspondences
 
 LOSS_SCALE = 0.5
@@ -185,8 +187,11 @@ def fit_poses(
     """
     is_truncated = max_residual is not None
     scale = points.max_error * (LOSS_SCALE if max_residual is None else max_residual)
-    damping = np.full(len(masks), 1e-3)
     turns = np.stack([poses.R, _bases(poses.t)], axis=1)
+    library = compiled()
+    if library is not None:
+        return _of_turns(kernels.fit_poses(library, points.monomials, masks, turns, scale, is_truncated, num_steps))
+    damping = np.full(len(masks), 1e-3)
     terms = _sampson_terms(points, poses.essentials)
     cost, weights = _loss(terms, scale, masks, is_truncated)
     for _ in range(num_steps):
