@@ -119,9 +119,10 @@ def find_blobs(
     found, layers = [_no_blobs()], []
     all_limits = (limits,) if limits_of_faint is None else (limits, limits_of_faint)
     faintest = [_FAINTEST * each.contrast_threshold / LAYERS * _GREY_LEVELS for each in all_limits]
-    for octave_idx, blurred in enumerate(_octaves(pixels, memory)):
+    for octave_idx, octave in enumerate(_octaves(pixels, memory)):
+        places, values = _filled(octave, faintest[-1])
+        blurred = octave.blurred
         layers.append(tuple(blurred[1 : LAYERS + 1]))
-        places, values = _extrema(blurred, faintest[-1])
         if octave_idx == 0:
             highest = [_nth_highest(values, _EXTREMA_PER_BLOB * each.num_wanted) for each in all_limits]
             faintest = [max(pair) for pair in zip(faintest, highest, strict=True)]
@@ -155,8 +156,26 @@ def _sizes(height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
         size = -(-size[0] // 2), -(-size[1] // 2)
 
 
-def _octaves(pixels: UInt8Array, memory: Float32Array) -> Iterator[list[Float32Array]]:
-    """The LAYERS + 3 blurred images [H, W] float32 of each octave.
+@dataclass(frozen=True, eq=False, slots=True)
+class _Octave:
+    """The images of an octave, of which the first one is known.
+
+    Args:
+        images: [H, W] each, the last LAYERS + 3 of which belong to the scale space.
+        sigmas: for each image but the first one, the blur of the one before, in pixels.
+    """
+
+    images: list[Float32Array]
+    sigmas: list[float]
+
+    @property
+    def blurred(self) -> list[Float32Array]:
+        """The images of the scale space."""
+        return self.images[-_NUM_BLURRED:]
+
+
+def _octaves(pixels: UInt8Array, memory: Float32Array) -> Iterator[_Octave]:
+    """The octaves of an image; each is to be filled before the next one is asked for.
 
     Args:
         pixels: of the image.
@@ -164,24 +183,40 @@ def _octaves(pixels: UInt8Array, memory: Float32Array) -> Iterator[list[Float32A
             next octave.
     """
     sigmas = _SIGMA * 2.0 ** (np.arange(_NUM_BLURRED) / LAYERS)
+    steps = [float(np.sqrt(after**2 - before**2)) for before, after in pairwise(sigmas)]
     blurred: list[Float32Array] = []
     for octave_idx, size in _sizes(*pixels.shape):
         num, num_pixels = (_NUM_BLURRED if octave_idx == 0 else LAYERS), size[0] * size[1]
         kept, memory = memory[: num * num_pixels].reshape(num, *size), memory[num * num_pixels :]
         if octave_idx == 0:
             outer = kept[LAYERS:]
-            base = _blur(_doubled(pixels, outer[2]), np.sqrt(_SIGMA**2 - (2 * _SIGMA_OF_IMAGE) ** 2), outer[0])
             spare = outer[1:].reshape(-1)
         else:
             outer = spare[: 3 * num_pixels].reshape(3, *size)
-            base = outer[0]
-            base[:] = blurred[LAYERS][::2, ::2]
+            outer[0][:] = blurred[LAYERS][::2, ::2]
         if min(size) <= 2 * _BORDER_PX:
             return
-        blurred = [base]
-        for out, (before, after) in zip([*kept[:LAYERS], *outer[1:]], pairwise(sigmas), strict=True):
-            blurred.append(_blur(blurred[-1], np.sqrt(after**2 - before**2), out))
-        yield blurred
+        blurred = [outer[0], *kept[:LAYERS], *outer[1:]]
+        if octave_idx == 0:  # the doubled image lies in the memory of the last one
+            first = float(np.sqrt(_SIGMA**2 - (2 * _SIGMA_OF_IMAGE) ** 2))
+            yield _Octave([_doubled(pixels, outer[2]), *blurred], [first, *steps])
+        else:
+            yield _Octave(blurred, steps)
+
+
+def _filled(octave: _Octave, faintest: float) -> tuple[IndexArray, Float32Array]:
+    """Blur the images of an octave, and return its extrema, see `_extrema`."""
+    radii = [int(np.ceil(_KERNEL_RADIUS_IN_SIGMAS * sigma)) for sigma in octave.sigmas]
+    library = compiled()
+    if library is not None:
+        weights = [
+            cv2.getGaussianKernel(2 * radius + 1, sigma, cv2.CV_32F)[radius:, 0].astype(np.float32, copy=False)
+            for radius, sigma in zip(radii, octave.sigmas, strict=True)
+        ]
+        return kernels.blur_and_find(library, octave.images, weights, faintest)
+    for (image, out), radius, sigma in zip(pairwise(octave.images), radii, octave.sigmas, strict=True):
+        cv2.GaussianBlur(image, (2 * radius + 1, 2 * radius + 1), sigma, dst=out)
+    return _extrema(octave.blurred, faintest)
 
 
 def _doubled(pixels: UInt8Array, out: Float32Array) -> Float32Array:
@@ -198,11 +233,6 @@ def _doubled(pixels: UInt8Array, out: Float32Array) -> Float32Array:
         borderMode=cv2.BORDER_REFLECT,
     )
     return _float32(doubled)
-
-
-def _blur(image: Float32Array, sigma: float, out: Float32Array) -> Float32Array:
-    side = 2 * int(np.ceil(_KERNEL_RADIUS_IN_SIGMAS * sigma)) + 1
-    return _float32(cv2.GaussianBlur(image, (side, side), sigma, dst=out))
 
 
 def _float32(image: AnyArray) -> Float32Array:
@@ -236,9 +266,6 @@ def _extrema(blurred: list[Float32Array], faintest: float) -> tuple[IndexArray, 
     Returns:
         The places, and the absolute differences [N] there.
     """
-    library = compiled()
-    if library is not None:
-        return kernels.find_extrema(library, blurred, faintest)
     height, width = blurred[0].shape
     num_rows = max(8, _STRIP_PIXELS // width)
     places, values = [np.zeros((0, 3), np.int64)], [np.zeros(0, np.float32)]

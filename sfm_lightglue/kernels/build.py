@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parent
 LIBRARY = FOLDER / ("kernels.dll" if sys.platform == "win32" else "kernels.so")
 
 FUNCTIONS = (
+    "blur_and_find",
     "describe_blobs",
     "double_size",
     "find_extrema",

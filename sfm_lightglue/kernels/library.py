@@ -12,7 +12,7 @@ from sfm_lightglue.kernels import build
 VARIABLE = "SFM_LIGHTGLUE_KERNELS"
 """Environment variable; with the value "off", NumPy does the work of the kernels."""
 
-_WITH_NUMBER = {"find_extrema", "fit_poses", "refine_extrema", "search_bands"}
+_WITH_NUMBER = {"blur_and_find", "find_extrema", "fit_poses", "refine_extrema", "search_bands"}
 """Functions that return a number."""
 
 

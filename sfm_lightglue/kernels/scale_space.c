@@ -9,6 +9,87 @@
 #define NUM_DIFFERENCES (LAYERS + 2)
 #define BORDER 5
 #define MAX_STEPS 5
+#define MAX_RADIUS 32 /* of the blurs */
+
+#define CHUNK 64 /* pixels whose sums stay in registers */
+
+/* out[x] = weights[0] rows[radius][x] + sum over k of weights[k] (rows[radius - k][x] + rows[radius + k][x]) */
+HOT static void weighted_sum(const float *const *rows, const float *weights, int64_t radius, int64_t width,
+                             float *restrict out)
+{
+    int64_t x = 0;
+#if defined(__GNUC__)
+    typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+    for (; x + CHUNK <= width; x += CHUNK) {
+        Lanes sums[CHUNK / LANES];
+        for (int i = 0; i < CHUNK / LANES; i++)
+            sums[i] = *(const Lanes *)(rows[radius] + x + i * LANES) * weights[0];
+        for (int64_t k = 1; k <= radius; k++) {
+            const float *before = rows[radius - k] + x, *after = rows[radius + k] + x;
+            for (int i = 0; i < CHUNK / LANES; i++)
+                sums[i] += (*(const Lanes *)(before + i * LANES) + *(const Lanes *)(after + i * LANES)) * weights[k];
+        }
+        for (int i = 0; i < CHUNK / LANES; i++)
+            *(Lanes *)(out + x + i * LANES) = sums[i];
+    }
+#endif
+    for (; x < width; x++) {
+        float sum = weights[0] * rows[radius][x];
+        for (int64_t k = 1; k <= radius; k++)
+            sum += weights[k] * (rows[radius - k][x] + rows[radius + k][x]);
+        out[x] = sum;
+    }
+}
+
+/* Index within 0..size - 1, mirrored at the centres of the first and the last pixel. */
+static int64_t mirrored(int64_t i, int64_t size)
+{
+    const int64_t period = size > 1 ? 2 * (size - 1) : 1;
+    i %= period;
+    if (i < 0)
+        i += period;
+    return i < size ? i : period - i;
+}
+
+/* Images of which each is the one before, blurred. done: rows of each one that exist. weights: [MAX_RADIUS + 1] of each
+   one but the first, from the centre. */
+typedef struct {
+    float *const *images;
+    int64_t num_images, height, width;
+    const float *weights;
+    const int64_t *radii;
+    int64_t done[NUM_BLURRED + 1];
+    float *padded;
+    const float *rows[2 * MAX_RADIUS + 1];
+} Pyramid;
+
+static void blur_row(Pyramid *pyramid, int64_t number, int64_t y)
+{
+    const int64_t height = pyramid->height, width = pyramid->width, radius = pyramid->radii[number - 1];
+    const float *weights = pyramid->weights + (number - 1) * (MAX_RADIUS + 1);
+    float *middle = pyramid->padded + MAX_RADIUS;
+    for (int64_t k = -radius; k <= radius; k++)
+        pyramid->rows[k + radius] = pyramid->images[number - 1] + mirrored(y + k, height) * width;
+    weighted_sum(pyramid->rows, weights, radius, width, middle);
+    for (int64_t k = 1; k <= radius; k++) {
+        middle[-k] = middle[mirrored(-k, width)];
+        middle[width - 1 + k] = middle[mirrored(width - 1 + k, width)];
+    }
+    for (int64_t k = -radius; k <= radius; k++)
+        pyramid->rows[k + radius] = middle + k;
+    weighted_sum(pyramid->rows, weights, radius, width, pyramid->images[number] + y * width);
+}
+
+/* Compute the rows of an image up to y, and what they need of the images before. */
+static void require_rows(Pyramid *pyramid, int64_t number, int64_t y)
+{
+    for (; pyramid->done[number] <= y; pyramid->done[number]++) {
+        const int64_t row = pyramid->done[number], last = row + pyramid->radii[number - 1];
+        if (number > 1)
+            require_rows(pyramid, number - 1, last < pyramid->height ? last : pyramid->height - 1);
+        blur_row(pyramid, number, row);
+    }
+}
 
 HOT static void doubled_row(const uint8_t *above, const uint8_t *below, int64_t width, float *restrict out)
 {
@@ -62,6 +143,94 @@ INLINE float largest_around(const float *const *rows, int64_t x)
     return largest;
 }
 
+/* The search for extrema, row by row.
+
+   rows: the rows y - 2, y - 1 and y of the absolute differences. The other rows are memory of the middle row. */
+typedef struct {
+    const float *const *blurred;
+    int64_t height, width;
+    float faintest;
+    float *differences, *largest, *column;
+    uint8_t *is_peak;
+    int64_t capacity, found;
+    int32_t *places;
+    float *values;
+} Search;
+
+static int begin_search(Search *search)
+{
+    const size_t width = (size_t)search->width;
+    search->differences = malloc((NUM_DIFFERENCES * 3 + LAYERS + 1) * width * sizeof *search->differences);
+    search->is_peak = malloc(LAYERS * width);
+    if (search->differences == NULL || search->is_peak == NULL)
+        return 0;
+    search->largest = search->differences + NUM_DIFFERENCES * 3 * width;
+    search->column = search->largest + LAYERS * width;
+    return 1;
+}
+
+static void end_search(Search *search)
+{
+    free(search->differences);
+    free(search->is_peak);
+}
+
+static void note_extremum(Search *search, int layer, int64_t y, int64_t x, float value)
+{
+    if (search->found < search->capacity) {
+        int32_t *place = search->places + 3 * search->found;
+        place[0] = layer;
+        place[1] = (int32_t)y;
+        place[2] = (int32_t)x;
+        search->values[search->found] = value;
+    }
+    search->found++;
+}
+
+/* Look at the row y - 1, after the rows before y; all blurred images have the row y. */
+static void search_row(Search *search, int64_t y)
+{
+    const int64_t width = search->width;
+    const float *rows[NUM_DIFFERENCES][3];
+    if (y < BORDER - 1 || y > search->height - BORDER)
+        return;
+    for (int layer = 0; layer < NUM_DIFFERENCES; layer++) {
+        float *of_layer = search->differences + 3 * layer * width;
+        difference(search->blurred[layer] + y * width, search->blurred[layer + 1] + y * width, width,
+                   of_layer + (y % 3) * width);
+        for (int row = 0; row < 3; row++)
+            rows[layer][row] = of_layer + ((y + 1 + row) % 3) * width;
+    }
+    if (y < BORDER + 1)
+        return;
+    for (int layer = 1; layer <= LAYERS; layer++)
+        peaks_of_row(rows[layer], width, search->faintest, search->column, search->largest + (layer - 1) * width,
+                     search->is_peak + (layer - 1) * width);
+    for (int layer = 1; layer <= LAYERS; layer++) {
+        const uint8_t *mask = search->is_peak + (layer - 1) * width;
+        const float *largest = search->largest + (layer - 1) * width; /* of this layer */
+        for (int64_t x = BORDER; x < width - BORDER; x++) {
+            uint64_t eight;
+            if (x + 8 <= width - BORDER) {
+                memcpy(&eight, mask + x, sizeof eight);
+                if (eight == 0) {
+                    x += 7;
+                    continue;
+                }
+            }
+            if (!mask[x])
+                continue;
+            const float value = rows[layer][1][x];
+            const float lower = layer > 1 ? largest[x - width] : largest_around(rows[0], x);
+            if (value < lower)
+                continue;
+            const float upper = layer < LAYERS ? largest[x + width] : largest_around(rows[LAYERS + 1], x);
+            if (value >= upper)
+                note_extremum(search, layer, y - 1, x, value);
+        }
+    }
+}
+
 /* Places whose absolute difference of neighbouring blurred images is the largest of 3 x 3 x 3, above the faintest one.
 
    blurred: NUM_BLURRED images. places: [capacity, 3] (layer, y, x), values: [capacity].
@@ -69,59 +238,37 @@ INLINE float largest_around(const float *const *rows, int64_t x)
 EXPORT int64_t find_extrema(const float *const *blurred, int64_t height, int64_t width, float faintest, int64_t capacity,
                             int32_t *places, float *values)
 {
-    const size_t num_rows = NUM_DIFFERENCES * 3 + LAYERS + 1;
-    float *memory = malloc(num_rows * (size_t)width * sizeof *memory);
-    uint8_t *is_peak = malloc((size_t)LAYERS * (size_t)width);
-    int64_t found = memory == NULL || is_peak == NULL ? -1 : 0;
-    float *column = found < 0 ? NULL : memory + (NUM_DIFFERENCES * 3 + LAYERS) * width;
-    for (int64_t y = BORDER - 1; y < height - BORDER + 1 && found >= 0; y++) {
-        const float *rows[NUM_DIFFERENCES][3], *largest[NUM_DIFFERENCES];
-        for (int layer = 0; layer < NUM_DIFFERENCES; layer++) {
-            float *of_layer = memory + 3 * layer * width;
-            difference(blurred[layer] + y * width, blurred[layer + 1] + y * width, width, of_layer + (y % 3) * width);
-            for (int row = 0; row < 3; row++) /* the rows y - 2, y - 1 and y */
-                rows[layer][row] = of_layer + ((y + 1 + row) % 3) * width;
-        }
-        if (y < BORDER + 1)
-            continue;
-        for (int layer = 1; layer <= LAYERS; layer++) {
-            float *of_layer = memory + (NUM_DIFFERENCES * 3 + layer - 1) * width;
-            peaks_of_row(rows[layer], width, faintest, column, of_layer, is_peak + (layer - 1) * width);
-            largest[layer] = of_layer;
-        }
-        for (int layer = 1; layer <= LAYERS; layer++) {
-            const uint8_t *mask = is_peak + (layer - 1) * width;
-            for (int64_t x = BORDER; x < width - BORDER; x++) {
-                uint64_t eight;
-                if (x + 8 <= width - BORDER) {
-                    memcpy(&eight, mask + x, sizeof eight);
-                    if (eight == 0) {
-                        x += 7;
-                        continue;
-                    }
-                }
-                if (!mask[x])
-                    continue;
-                const float value = rows[layer][1][x];
-                const float lower = layer > 1 ? largest[layer - 1][x] : largest_around(rows[0], x);
-                if (value < lower)
-                    continue;
-                const float upper = layer < LAYERS ? largest[layer + 1][x] : largest_around(rows[LAYERS + 1], x);
-                if (value < upper)
-                    continue;
-                if (found < capacity) {
-                    places[3 * found] = layer;
-                    places[3 * found + 1] = (int32_t)(y - 1);
-                    places[3 * found + 2] = (int32_t)x;
-                    values[found] = value;
-                }
-                found++;
-            }
-        }
+    Search search = {blurred, height, width, faintest, NULL, NULL, NULL, NULL, capacity, 0, places, values};
+    const int has_memory = begin_search(&search);
+    for (int64_t y = 0; y < height && has_memory; y++)
+        search_row(&search, y);
+    end_search(&search);
+    return has_memory ? search.found : -1;
+}
+
+/* Blur images one after the other, and find the extrema of the last NUM_BLURRED of them, see `find_extrema`. Rows of all
+   images are computed and searched together, while they are in the cache of the processor.
+
+   images: the first exists. The last may lie in its memory: the rows of the first that are overwritten are not needed
+   any more. weights, radii: see `Pyramid`. */
+EXPORT int64_t blur_and_find(float *const *images, int64_t num_images, int64_t height, int64_t width,
+                             const float *weights, const int64_t *radii, float faintest, int64_t capacity,
+                             int32_t *places, float *values)
+{
+    const float *blurred[NUM_BLURRED];
+    Pyramid pyramid = {images, num_images, height, width, weights, radii, {height}, NULL, {NULL}};
+    Search search = {blurred, height, width, faintest, NULL, NULL, NULL, NULL, capacity, 0, places, values};
+    for (int i = 0; i < NUM_BLURRED; i++)
+        blurred[i] = images[num_images - NUM_BLURRED + i];
+    pyramid.padded = malloc((size_t)(width + 2 * MAX_RADIUS) * sizeof *pyramid.padded);
+    const int has_memory = begin_search(&search) && pyramid.padded != NULL;
+    for (int64_t y = 0; y < height && has_memory; y++) {
+        require_rows(&pyramid, num_images - 1, y);
+        search_row(&search, y);
     }
-    free(memory);
-    free(is_peak);
-    return found;
+    free(pyramid.padded);
+    end_search(&search);
+    return has_memory ? search.found : -1;
 }
 
 typedef struct {

@@ -10,6 +10,12 @@ import numpy as np
 from sfm_lightglue.arrays import Float32Array, Float64Array, IndexArray, Int32Array, UInt8Array
 from sfm_lightglue.kernels.arguments import pointer
 
+_NUM_BLURRED = 6
+"""Blurred images of an octave."""
+
+_MAX_RADIUS = 32
+"""Largest radius of a kernel that blurs."""
+
 _EXTREMA_PER_PIXEL = 1 / 64
 """Places for extrema that are reserved at first; an image of pure noise has more."""
 
@@ -25,21 +31,60 @@ def double_size(library: ctypes.CDLL, pixels: UInt8Array, out: Float32Array) -> 
     return out
 
 
-def find_extrema(
-    library: ctypes.CDLL, blurred: Sequence[Float32Array], faintest: float
+def blur_and_find(
+    library: ctypes.CDLL, images: Sequence[Float32Array], weights: Sequence[Float32Array], faintest: float
 ) -> tuple[IndexArray, Float32Array]:
-    """Places [N, 3] (layer, y, x) and values [N] of extrema of the differences of six blurred images [H, W]."""
-    images, size = _images(blurred)
-    capacity = int(blurred[0].size * _EXTREMA_PER_PIXEL) + 64
-    while True:
-        places, values = np.empty((capacity, 3), np.int32), np.empty(capacity, np.float32)
-        arrays = pointer(places, np.int32), pointer(values, np.float32)
-        num = library.find_extrema(images, *size, ctypes.c_float(faintest), ctypes.c_int64(capacity), *arrays)
-        if num < 0:
-            raise MemoryError("no memory is left for the extrema of an image")
-        if num <= capacity:
-            return places[:num].astype(np.int64), values[:num].copy()
-        capacity = num
+    """Blur images [H, W] one after the other, and find the extrema of the differences of the last six.
+
+    Args:
+        library: the compiled kernels.
+        images: the first one exists, the others are written. The last one may be the same memory as the first.
+        weights: for each image but the first, half of the kernel that blurs the one before, from its centre [R + 1].
+        faintest: smallest value of an extremum.
+
+    Returns:
+        Places [N, 3] (layer, y, x) and values [N].
+    """
+    pointers, size = _images(images)
+    radii = np.array([len(each) - 1 for each in weights], np.int64)
+    if len(weights) != len(images) - 1 or len(images) < _NUM_BLURRED or radii.max() > _MAX_RADIUS:
+        raise ValueError(f"{len(images)} images cannot be blurred by kernels of the radii {radii.tolist()}")
+    padded = np.zeros((len(weights), _MAX_RADIUS + 1), np.float32)
+    for row, each in zip(padded, weights, strict=True):
+        row[: len(each)] = each
+    capacity = int(images[0].size * _EXTREMA_PER_PIXEL) + 64
+    places, values = np.empty((capacity, 3), np.int32), np.empty(capacity, np.float32)
+    num = library.blur_and_find(
+        pointers,
+        ctypes.c_int64(len(images)),
+        *size,
+        pointer(padded, np.float32),
+        pointer(radii, np.int64),
+        ctypes.c_float(faintest),
+        ctypes.c_int64(capacity),
+        pointer(places, np.int32),
+        pointer(values, np.float32),
+    )
+    if num > capacity:
+        return _find_extrema(library, images[-_NUM_BLURRED:], faintest, num)
+    return _found(num, places, values)
+
+
+def _find_extrema(
+    library: ctypes.CDLL, blurred: Sequence[Float32Array], faintest: float, num: int
+) -> tuple[IndexArray, Float32Array]:
+    """The extrema of six blurred images, which are `num`."""
+    pointers, size = _images(blurred)
+    places, values = np.empty((num, 3), np.int32), np.empty(num, np.float32)
+    arrays = pointer(places, np.int32), pointer(values, np.float32)
+    found = library.find_extrema(pointers, *size, ctypes.c_float(faintest), ctypes.c_int64(num), *arrays)
+    return _found(found, places, values)
+
+
+def _found(num: int, places: Int32Array, values: Float32Array) -> tuple[IndexArray, Float32Array]:
+    if num < 0:
+        raise MemoryError("no memory is left for the extrema of an image")
+    return places[:num].astype(np.int64), values[:num].copy()
 
 
 def refine_extrema(
@@ -51,6 +96,8 @@ def refine_extrema(
         For each of M extrema the row where its search began [M], its place [M, 3], the offsets from there [M, 3], and
         the value [M].
     """
+    if len(blurred) != _NUM_BLURRED:
+        raise ValueError(f"an octave has {_NUM_BLURRED} images, got {len(blurred)}")
     images, size = _images(blurred)
     num = len(places)
     moved: Int32Array = places.astype(np.int32)  # a copy, which is overwritten
@@ -68,9 +115,9 @@ def refine_extrema(
     return rows[:found].astype(np.int64), moved[:found].astype(np.int64), offsets[:found], values[:found]
 
 
-def _images(blurred: Sequence[Float32Array]) -> tuple[ctypes.Array[ctypes.c_void_p], tuple[ctypes.c_int64, ...]]:
-    shapes = {image.shape for image in blurred}
-    if len(blurred) != 6 or len(shapes) != 1:
-        raise ValueError(f"an octave has six images of one size, got {len(blurred)} of the sizes {sorted(shapes)}")
-    pointers = (ctypes.c_void_p * 6)(*(pointer(image, np.float32).value for image in blurred))
-    return pointers, tuple(ctypes.c_int64(length) for length in blurred[0].shape)
+def _images(images: Sequence[Float32Array]) -> tuple[ctypes.Array[ctypes.c_void_p], tuple[ctypes.c_int64, ...]]:
+    shapes = sorted({image.shape for image in images})
+    if len(shapes) != 1:
+        raise ValueError(f"the images of an octave have one size, got {shapes}")
+    pointers = (ctypes.c_void_p * len(images))(*(pointer(image, np.float32).value for image in images))
+    return pointers, tuple(ctypes.c_int64(length) for length in shapes[0])

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.extractors.scale_space import BlobLimits, find_blobs
@@ -16,13 +17,16 @@ from sfm_lightglue.extractors.sift_descriptors import describe, orientations
 from sfm_lightglue.kernels import library
 from sfm_lightglue.kernels.blobs import Patches
 from sfm_lightglue.kernels.blobs import describe as describe_compiled
-from sfm_lightglue.kernels.scale_space import double_size, find_extrema, refine_extrema
+from sfm_lightglue.kernels.scale_space import blur_and_find, double_size, refine_extrema
 from tests.helpers.photos import textured
 
 pytestmark = pytest.mark.skipif(library.compiled() is None, reason="the kernels are not compiled here")
 
 EDGES = 10.0
 ALL, FAINT = BlobLimits(0.02, 10**6), BlobLimits(0.02 / 3, 10**6)
+
+HALF = np.array([0.5, 0.25], np.float32)
+"""The half of a kernel that blurs."""
 
 _Result = TypeVar("_Result")
 
@@ -54,21 +58,22 @@ def images() -> dict[str, UInt8Array]:
 
 
 @pytest.mark.parametrize("name", images())
-def test_blobs_are_equal(name: str) -> None:
+def test_blobs_differ_by_rounding_only(name: str) -> None:
     pixels = images()[name]
-    (found, space), (expected, expected_space) = (
-        find_blobs(pixels, EDGES, ALL, FAINT),
-        in_numpy(lambda: find_blobs(pixels, EDGES, ALL, FAINT)),
-    )
-    for layers, others in zip(space.layers, expected_space.layers, strict=True):
-        np.testing.assert_array_equal(layers, others)
-    assert len(found) == len(expected)
-    orders = [np.lexsort((*each.keypoints.T, each.scales)) for each in (found, expected)]
-    found, expected = found.rows(orders[0]), expected.rows(orders[1])
-    np.testing.assert_allclose(found.keypoints, expected.keypoints, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(found.contrasts, expected.contrasts, rtol=1e-6)
-    np.testing.assert_array_equal(found.is_faint, expected.is_faint)
-    np.testing.assert_array_equal(found.octave_idxs, expected.octave_idxs)
+    found, space = find_blobs(pixels, EDGES, ALL, FAINT)
+    expected, expected_space = in_numpy(lambda: find_blobs(pixels, EDGES, ALL, FAINT))
+    for octave, others in zip(space.layers, expected_space.layers, strict=True):
+        for layer, other in zip(octave, others, strict=True):
+            np.testing.assert_allclose(layer, other, rtol=0, atol=2e-4)  # grey levels
+    # A threshold decides otherwise about very few.
+    assert abs(len(found) - len(expected)) <= 0.01 * len(expected)
+    if len(expected) > 0:
+        ours, theirs = (np.column_stack([each.keypoints, 4 * np.log(each.scales)]) for each in (found, expected))
+        distances, rows = cKDTree(theirs).query(ours)
+        same = distances < 1e-2
+        assert same.mean() > 0.99
+        np.testing.assert_allclose(found.contrasts[same], expected.contrasts[rows[same]], rtol=1e-3)
+        np.testing.assert_array_equal(found.octave_idxs[same], expected.octave_idxs[rows[same]])
 
 
 @pytest.mark.parametrize("name", ["texture", "noise", "narrow", "steps"])
@@ -101,11 +106,16 @@ def test_arrays_that_a_kernel_cannot_read_are_refused(kernels: ctypes.CDLL) -> N
     with pytest.raises(ValueError, match="another shape"):
         double_size(kernels, np.zeros((20, 30), np.uint8), image)
     with pytest.raises(TypeError, match="contiguous array of float32"):
-        find_extrema(kernels, [image] * 5 + [image.astype(np.float64)], 0.1)  # type: ignore[list-item]
+        blur_and_find(kernels, [image] * 5 + [image.astype(np.float64)], [HALF] * 5, 0.1)  # type: ignore[list-item]
     with pytest.raises(TypeError, match="contiguous"):
         refine_extrema(kernels, [np.zeros((30, 20), np.float32).T] * 6, np.zeros((1, 3), np.int64), EDGES)
-    with pytest.raises(ValueError, match="six images of one size"):
-        find_extrema(kernels, [image] * 5, 0.1)
+    with pytest.raises(ValueError, match="have one size"):
+        blur_and_find(kernels, [image] * 5 + [image[1:]], [HALF] * 5, 0.1)
+    for num, half in ((5, HALF), (6, np.ones(40, np.float32))):
+        with pytest.raises(ValueError, match="cannot be blurred"):
+            blur_and_find(kernels, [image] * num, [half] * (num - 1), 0.1)
+    with pytest.raises(ValueError, match="has 6 images"):
+        refine_extrema(kernels, [image] * 5, np.zeros((1, 3), np.int64), EDGES)
     one = Patches(image, np.zeros((1, 2), np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
     with pytest.raises(ValueError, match="22 numbers"):
         describe_compiled(kernels, one, np.zeros(5, np.float32), np.zeros((4, 20), np.float32))
