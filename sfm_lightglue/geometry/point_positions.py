@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.kernels import points as kernels
+from sfm_lightglue.kernels.library import compiled
 
 _MIN_DEPTH = 1e-9
 """Of a point whose step is computed; one in the plane of a camera has none."""
@@ -134,6 +136,10 @@ def best_positions(views: PointViews, xyz: Float64Array, loss: float | None, max
 
     Source: Holland and Welsch, Robust regression using iteratively reweighted least-squares, 1977.
     """
+    library = compiled()
+    if library is not None:
+        columns = views.R, views.t, views.xy, views.scale
+        return kernels.best_positions(library, views.point, columns, xyz, loss, _SHORT, max_steps)
     xyz = xyz.copy()
     rows = np.arange(len(xyz))
     for _ in range(max_steps):

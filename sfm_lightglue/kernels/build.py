@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parent
 LIBRARY = FOLDER / ("kernels.dll" if sys.platform == "win32" else "kernels.so")
 
 FUNCTIONS = (
+    "best_positions",
     "blur_and_find",
     "describe_blobs",
     "double_size",
@@ -26,9 +27,9 @@ FUNCTIONS = (
     "fit_poses",
     "refine_extrema",
     "search_bands",
-    "source_digest",
+    "squared_errors",
 )
-"""What the library offers."""
+"""The kernels of the library, which also tells the digest of its sources."""
 
 _FLAGS = (
     "-std=gnu99",
@@ -86,7 +87,7 @@ def compile_kernels() -> Path:
                 objects,
                 str(built),
                 libraries=None if os.name == "nt" else ["m"],
-                export_symbols=list(FUNCTIONS),
+                export_symbols=[*FUNCTIONS, "source_digest"],
             )
             os.replace(built, LIBRARY)  # a running program keeps the old one
     except (CCompilerError, DistutilsError, OSError) as error:

@@ -12,8 +12,8 @@ from sfm_lightglue.kernels import build
 VARIABLE = "SFM_LIGHTGLUE_KERNELS"
 """Environment variable; with the value "off", NumPy does the work of the kernels."""
 
-_WITH_NUMBER = {"blur_and_find", "find_extrema", "fit_poses", "refine_extrema", "search_bands"}
-"""Functions that return a number."""
+_WITHOUT_NUMBER = {"describe_blobs", "double_size", "find_orientations", "squared_errors"}
+"""Functions that cannot fail, and return nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def load_kernels() -> LoadedKernels:
         if library.source_digest().decode() != build.source_digest():
             return LoadedKernels(None, "compiled from other sources than those that are installed")
         for name in build.FUNCTIONS:
-            getattr(library, name).restype = ctypes.c_int64 if name in _WITH_NUMBER else None
+            getattr(library, name).restype = None if name in _WITHOUT_NUMBER else ctypes.c_int64
     except (OSError, AttributeError) as error:
         return LoadedKernels(None, f"cannot be loaded: {error}")
     return LoadedKernels(library)

@@ -15,7 +15,8 @@ import pycolmap
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.point_choice import PointChoice, wanted_for_intrinsics
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers, adjusted_positions, refine_points
+from sfm_lightglue.mapping.dense_tracks import DensePoints, adjusted_positions, refine_points
+from sfm_lightglue.mapping.observers import Observers
 
 _ENOUGH_OF_IMAGE = 500
 """Observations of an image by which its pose is adjusted."""
@@ -114,9 +115,9 @@ def _enough(points: DensePoints, observers: Observers, cameras: IndexArray, num_
 def _errors_taken_away(before: tuple[DensePoints, Observers], after: tuple[DensePoints, Observers]) -> Float64Array:
     """`PoseAdjustment.shifts`. Observations that are beyond their limits afterwards do not count: they are removed."""
     (points, observers), (moved, adjusted) = before, after
-    old, _ = observers.residuals(points.xyz.take(points.point, axis=0), points.keypoint)
-    new, depth = adjusted.residuals(moved.xyz.take(moved.point, axis=0), moved.keypoint)
-    lengths = np.linalg.norm(old, axis=1), np.linalg.norm(new, axis=1)
+    old, _ = observers.squared_errors(points.xyz, points.point, points.keypoint)
+    new, depth = adjusted.squared_errors(moved.xyz, moved.point, moved.keypoint)
+    lengths = np.sqrt(old), np.sqrt(new)
     kept = np.flatnonzero((lengths[1] <= 1) & (depth > 0))
     image, num = observers.image[points.keypoint[kept]], len(observers.R)
     counts = np.maximum(np.bincount(image, minlength=num), 1)

@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.colmap.image_points import add_points, pixels_of
 from sfm_lightglue.geometry.transforms import Rigid3
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers
+from sfm_lightglue.mapping.dense_tracks import DensePoints
+from sfm_lightglue.mapping.observers import Observers
 from sfm_lightglue.types import Camera, DenseFeatures
 
 _SAME_PLACE_PX = 1.0

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.geometry.point_positions import PointViews, best_positions
+from sfm_lightglue.mapping.observers import Observers
 
 _MAX_HYPOTHESES = 12
 """Matches of a track from which a point is tried at most."""
@@ -32,49 +33,6 @@ _NUM_TRIALS = 2
 
 _NUM_STEPS = 3
 """Gauss-Newton steps of a point by observations that fit it."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Observers:
-    """Cameras with known poses, and the rays of their keypoints.
-
-    Rows are read by `take`: indexing with an array of rows takes five times as long.
-
-    Args:
-        R: [I, 3, 3] rotations, camera from world.
-        t: [I, 3].
-        focal_px: [I] mean focal length in pixels.
-        limits_px: [I] largest reprojection error in pixels.
-        image: [K] image of each keypoint; the keypoints of all images are numbered together.
-        points: [K, 2] normalised image points; NaN where the distortion cannot be undone.
-    """
-
-    R: Float64Array
-    t: Float64Array
-    focal_px: Float64Array
-    limits_px: Float64Array
-    image: IndexArray
-    points: Float64Array
-
-    def rays(self, keypoints: IndexArray) -> Float64Array:
-        """Unit directions [N, 3] in the world."""
-        rays = np.concatenate([self.points.take(keypoints, axis=0), np.ones((len(keypoints), 1))], axis=1)
-        rays = np.einsum("nji,nj->ni", self.R.take(self.image.take(keypoints), axis=0), rays)
-        unit: Float64Array = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-        return unit
-
-    def centers(self) -> Float64Array:
-        """Centres [I, 3] of the cameras in the world."""
-        return np.asarray(-np.einsum("iba,ib->ia", self.R, self.t))
-
-    def residuals(self, xyz: Float64Array, keypoints: IndexArray) -> tuple[Float64Array, Float64Array]:
-        """Reprojection errors [N, 2] as fractions of the limit, and depths [N], of a point for each keypoint."""
-        image = self.image.take(keypoints)
-        in_camera = np.einsum("nij,nj->ni", self.R.take(image, axis=0), xyz) + self.t.take(image, axis=0)
-        depth = in_camera[:, 2]
-        scale = (self.focal_px / self.limits_px).take(image)[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (in_camera[:, :2] / depth[:, None] - self.points.take(keypoints, axis=0)) * scale, depth
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -309,8 +267,8 @@ def _best_hypotheses(
         last = max(first + 1, int(np.searchsorted(ends, done + _ROWS_AT_A_TIME, side="right")))
         number = np.repeat(np.arange(first, last), sizes[first:last])
         keypoint = tracks.keypoint[ranges(tracks.starts[track[first:last]], sizes[first:last])]
-        error, depth = observers.residuals(hypothesis.take(number, axis=0), keypoint)
-        value = np.where(depth > 0, np.maximum(1 - (error**2).sum(axis=1), 0), 0)
+        squared, depth = observers.squared_errors(hypothesis, number, keypoint)
+        value = np.where(depth > 0, np.maximum(1 - squared, 0), 0)
         scores[first:last] = np.bincount(number - first, value, minlength=last - first)
         first = last
     order = np.lexsort((np.arange(len(track)), -scores, track))
@@ -320,8 +278,7 @@ def _best_hypotheses(
 
 def _inliers(xyz: Float64Array, point: IndexArray, keypoint: IndexArray, observers: Observers) -> IndexArray:
     """Observations within the limit, in front of their cameras; of one image only the most exact one."""
-    error, depth = observers.residuals(xyz.take(point, axis=0), keypoint)
-    squared = (error**2).sum(axis=1)
+    squared, depth = observers.squared_errors(xyz, point, keypoint)
     rows = np.flatnonzero((squared <= 1) & (depth > 0))
     image = observers.image[keypoint[rows]]
     codes = np.sort(point[rows] * len(observers.R) + image)

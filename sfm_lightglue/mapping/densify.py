@@ -16,8 +16,9 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.mapping.dense_adjustment import adjust_poses
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints, our_camera, poses_of
 from sfm_lightglue.mapping.dense_pairs import has_all_partners, pairs_to_match, ranked_partners
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers, triangulate_matches
+from sfm_lightglue.mapping.dense_tracks import DensePoints, triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.observers import Observers
 from sfm_lightglue.mapping.short_tracks import remove_short_tracks
 from sfm_lightglue.mapping.track_completion import TrackCompletion
 from sfm_lightglue.two_view.guided import GuidedView, match_views

@@ -11,7 +11,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers
+from sfm_lightglue.mapping.dense_tracks import DensePoints
+from sfm_lightglue.mapping.observers import Observers
 
 _NUM_NEIGHBOURS = 8
 """Points of the surface whose depths are compared with that of a point in an image."""

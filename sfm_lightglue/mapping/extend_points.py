@@ -10,8 +10,9 @@ import pycolmap
 from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
 from sfm_lightglue.colmap.image_points import add_points, point_ids_of
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
-from sfm_lightglue.mapping.dense_tracks import Observers, first_occurrences, triangulate_matches
+from sfm_lightglue.mapping.dense_tracks import first_occurrences, triangulate_matches
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.observers import Observers
 
 
 def add_matches(

@@ -15,7 +15,6 @@ from sfm_lightglue.execution.progress import Progress, reporting, silent
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
 from sfm_lightglue.mapping.dense_tracks import (
     DensePoints,
-    Observers,
     first_occurrences,
     joined_points,
     ranges,
@@ -23,6 +22,7 @@ from sfm_lightglue.mapping.dense_tracks import (
     triangulate_matches,
 )
 from sfm_lightglue.mapping.depth_agreement import agrees_with_surface, surface_of
+from sfm_lightglue.mapping.observers import Observers
 from sfm_lightglue.mapping.track_merging import merge_points
 from sfm_lightglue.two_view.guided import GuidedView
 

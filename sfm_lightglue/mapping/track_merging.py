@@ -8,11 +8,11 @@ from scipy.sparse import csr_array
 from sfm_lightglue.arrays import BoolArray, IndexArray
 from sfm_lightglue.mapping.dense_tracks import (
     DensePoints,
-    Observers,
     adjusted_positions,
     first_occurrences,
     joined_points,
 )
+from sfm_lightglue.mapping.observers import Observers
 
 _MAX_ROUNDS = 3
 """A point is compared with one other in each round."""
@@ -36,8 +36,8 @@ def merge_points(points: DensePoints, matches: IndexArray, observers: Observers)
             break
         union = _union(points, pairs)
         xyz = adjusted_positions(union.xyz, union.point, union.keypoint, observers)
-        error, depth = observers.residuals(xyz.take(union.point, axis=0), union.keypoint)
-        is_bad = ~(((error**2).sum(axis=1) <= 1) & (depth > 0))
+        squared, depth = observers.squared_errors(xyz, union.point, union.keypoint)
+        is_bad = ~((squared <= 1) & (depth > 0))
         accepted = np.bincount(union.point, is_bad, len(pairs)) == 0
         matches = _without(matches, points, pairs[~accepted], observers)  # another pair of these points may be right
         is_left = np.ones(len(points.xyz), np.bool_)

@@ -10,14 +10,18 @@ from typing import TypeVar
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from sfm_lightglue.arrays import UInt8Array
 from sfm_lightglue.extractors.scale_space import BlobLimits, find_blobs
 from sfm_lightglue.extractors.sift_descriptors import describe, orientations
+from sfm_lightglue.geometry.point_positions import PointViews, best_positions
 from sfm_lightglue.kernels import library
 from sfm_lightglue.kernels.blobs import Patches
 from sfm_lightglue.kernels.blobs import describe as describe_compiled
 from sfm_lightglue.kernels.scale_space import blur_and_find, double_size, refine_extrema
+from sfm_lightglue.mapping.observers import Observers
+from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, fit_poses
 from tests.helpers.photos import textured
 
 pytestmark = pytest.mark.skipif(library.compiled() is None, reason="the kernels are not compiled here")
@@ -129,3 +133,78 @@ def test_patches_across_the_border_read_nothing_outside(kernels: ctypes.CDLL) ->
     patches = Patches(image, centres, np.full(200, 300, np.float32), rng.uniform(0, 7, 200).astype(np.float32))
     found = describe_compiled(kernels, patches, np.linspace(-8, 8, 22, dtype=np.float32), np.ones((4, 20), np.float32))
     assert np.isfinite(found).all()
+
+
+def matches_of_motion(num: int, noise: float) -> tuple[PointPairs, Poses]:
+    """Matches of two images, a third of them wrong, and three poses near the true one."""
+    rng = np.random.default_rng(num)
+    world = rng.uniform((-2, -2, 4), (2, 2, 8), (num, 3))
+    rotation = Rotation.from_rotvec((0.1, -0.2, 0.05))
+    t = np.array([0.8, 0.1, 0.59])
+    views = [each[:, :2] / each[:, 2:] + rng.normal(0, noise, (num, 2)) for each in (world, rotation.apply(world) + t)]
+    views[1][: num // 3] = rng.uniform(-0.5, 0.5, (num // 3, 2))
+    monomials = np.ones((15, num))
+    monomials[:2], monomials[3:5] = views[0].T, views[1].T
+    monomials[6:] = (monomials[3:6, None] * monomials[None, :3]).reshape(9, num)
+    rays = (monomials[:3], monomials[3:6])
+    points = PointPairs(monomials, *(ray / np.linalg.norm(ray, axis=0) for ray in rays), max_error=0.002)
+    turns = Rotation.from_rotvec(rng.normal(0, 0.02, (3, 3))) * rotation
+    steps = t + rng.normal(0, 0.05, (3, 3))
+    return points, Poses(turns.as_matrix(), steps / np.linalg.norm(steps, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("max_residual", [None, 1.0], ids=["soft", "truncated"])
+@pytest.mark.parametrize("num", [5, 8, 37, 400])
+def test_fitted_poses_are_equal(num: int, max_residual: float | None) -> None:
+    points, poses = matches_of_motion(num, 5e-4)
+    masks = np.random.default_rng(0).random((3, num)) < 0.9
+    found, expected = (
+        fit_poses(points, poses, masks, max_residual),
+        in_numpy(lambda: fit_poses(points, poses, masks, max_residual)),
+    )
+    np.testing.assert_allclose(found.R, expected.R, atol=1e-7)
+    np.testing.assert_allclose(found.t, expected.t, atol=1e-7)
+    np.testing.assert_allclose(np.linalg.det(found.R), 1, atol=1e-9)
+
+
+def test_a_pose_without_matches_stays() -> None:
+    points, poses = matches_of_motion(20, 1e-3)
+    found = fit_poses(points, poses, np.zeros((3, 20), np.bool_))
+    np.testing.assert_allclose(found.R, poses.R, atol=1e-12)
+    np.testing.assert_allclose(found.t, poses.t, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [None, 0.5])
+@pytest.mark.parametrize("is_matrix", [False, True])
+def test_positions_of_points_are_equal(is_matrix: bool, loss: float | None) -> None:
+    rng = np.random.default_rng(0)
+    R = Rotation.from_rotvec(rng.normal(0, 0.1, (6, 3))).as_matrix()
+    t, xyz = rng.normal(0, 0.5, (6, 3)), rng.uniform((-1, -1, 4), (1, 1, 6), (200, 3))
+    point, image = rng.permutation(np.repeat(np.arange(200), 4)), rng.integers(0, 6, 800)
+    in_camera = np.einsum("nij,nj->ni", R[image], xyz[point]) + t[image]
+    xy = in_camera[:, :2] / in_camera[:, 2:] + rng.normal(0, 5e-4, (800, 2))
+    scale = np.full(800, 1000.0)
+    if is_matrix:
+        scale = np.repeat(np.array([[900.0, 50.0], [20.0, 1100.0]])[:, :, None], 800, axis=2)
+    views = PointViews.of(point, image, R, t, xy, scale)
+    start = xyz + 0.02
+    found = best_positions(views, start, loss, 8)
+    np.testing.assert_allclose(found, in_numpy(lambda: best_positions(views, start, loss, 8)), atol=1e-4)
+    assert np.median(np.linalg.norm(found - xyz, axis=1)) < 0.02
+
+
+def test_errors_of_points_are_equal() -> None:
+    rng = np.random.default_rng(0)
+    R = Rotation.from_rotvec(rng.normal(0, 0.1, (3, 3))).as_matrix()
+    seen = Observers(
+        R, rng.normal(0, 1, (3, 3)), np.full(3, 900.0), np.full(3, 2.0), rng.integers(0, 3, 50), rng.random((50, 2))
+    )
+    xyz, point, keypoint = rng.normal(0, 3, (20, 3)), rng.integers(0, 20, 300), rng.integers(0, 50, 300)
+    found, expected = (
+        seen.squared_errors(xyz, point, keypoint),
+        in_numpy(lambda: seen.squared_errors(xyz, point, keypoint)),
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-9)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-12)
+    with pytest.raises(IndexError, match="does not exist"):
+        seen.squared_errors(xyz, point + 20, keypoint)

@@ -7,7 +7,10 @@ import pytest
 
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping import dense_tracks
-from sfm_lightglue.mapping.dense_tracks import Observers, triangulate_matches, triangulation_angles_deg
+from sfm_lightglue.mapping.dense_tracks import triangulate_matches, triangulation_angles_deg
+from sfm_lightglue.mapping.observers import Observers
+
+pytestmark = pytest.mark.usefixtures("each_implementation")
 
 FOCAL_PX = 1000.0
 NUM_IMAGES = 6

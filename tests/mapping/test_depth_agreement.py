@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers, joined_points
+from sfm_lightglue.mapping.dense_tracks import DensePoints, joined_points
 from sfm_lightglue.mapping.depth_agreement import agrees_with_surface, surface_of
+from sfm_lightglue.mapping.observers import Observers
 
 NUM_IMAGES, FOCAL_PX = 3, 1000.0
 CENTERS = np.array([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])

@@ -10,7 +10,8 @@ from sfm_lightglue.execution.progress import silent
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
 from sfm_lightglue.mapping import track_completion
 from sfm_lightglue.mapping.dense_keypoints import DenseKeypoints
-from sfm_lightglue.mapping.dense_tracks import Observers, joined_points, triangulate_matches
+from sfm_lightglue.mapping.dense_tracks import joined_points, triangulate_matches
+from sfm_lightglue.mapping.observers import Observers
 from sfm_lightglue.mapping.track_completion import TrackCompletion
 from sfm_lightglue.two_view.guided import GuidedView
 

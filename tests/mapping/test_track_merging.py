@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from sfm_lightglue.geometry.transforms import rotation_from_rotvec
-from sfm_lightglue.mapping.dense_tracks import DensePoints, Observers
+from sfm_lightglue.mapping.dense_tracks import DensePoints
+from sfm_lightglue.mapping.observers import Observers
 from sfm_lightglue.mapping.track_merging import merge_points
+
+pytestmark = pytest.mark.usefixtures("each_implementation")
 
 FOCAL_PX = 1000.0
 NUM_IMAGES, NUM_POINTS = 6, 40

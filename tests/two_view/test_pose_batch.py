@@ -24,6 +24,8 @@ from sfm_lightglue.two_view.pose_batch import (
 from sfm_lightglue.two_view.residuals import EpipolarResiduals
 from tests.helpers.point_views import POSE, make_views
 
+pytestmark = pytest.mark.usefixtures("each_implementation")
+
 TRUTH = Rigid3(POSE.R, POSE.t / np.linalg.norm(POSE.t))
 
 
