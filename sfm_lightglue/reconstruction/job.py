@@ -30,6 +30,7 @@ from sfm_lightglue.reconstruction.image_status import image_verdicts
 from sfm_lightglue.reconstruction.job_values import FilledDatabase, ModelKeys
 from sfm_lightglue.reconstruction.known_folds import has_known_fold, left_out_pairs, taken_back_pairs
 from sfm_lightglue.reconstruction.map_and_judge import against_of, doubtful_pairs, map_and_judge, quality, weights_of
+from sfm_lightglue.reconstruction.misplaced import with_misplaced_told
 from sfm_lightglue.reconstruction.no_model import explain_no_model
 from sfm_lightglue.reconstruction.pair_record import pair_statistics, tell_unverified, with_left_out
 from sfm_lightglue.reconstruction.second_chance import SecondLook, tell_second_look, with_tried
@@ -111,7 +112,7 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         weights_of(filled.weighed, job.trusted),
         against_of(filled.weighed, job.trusted),
     )
-    judged = finishing.finish(judged)
+    judged = with_misplaced_told(finishing.finish(judged), filled.weighed, job.trusted)
     num_keypoints = {name: job.features.num_keypoints_from_name[name] for name in job.features}
     added = _added_before(job)
     images = with_tried(image_verdicts(num_keypoints, judged, filled.weighed), added)
