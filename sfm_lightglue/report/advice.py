@@ -185,8 +185,8 @@ def _of_fold(model: Mapping[str, Any]) -> Finding:
     """That a published model may have several places as one, and what to do in both cases."""
     names = tuple(model["maybe_folded"])
     text = (
-        f"{model['path']} may be wrong (folded): {len(names)} of its images match each other, but there are signs that"
-        " they show different places that look alike, or that things were moved between the photos."
+        f"{model['path']} may be wrong (folded): {len(names)} of its images match others of it, but there are signs"
+        " that they show different places that look alike, or that things were moved between the photos."
     )
     advice = (
         "Compare these images. If they show several places, list all true pairs with `pairs.path` (only these are"

@@ -193,7 +193,7 @@ def test_images_that_may_be_folded_are_kept_with_the_models_and_told(
     several = replace(summary, models=(summary.models[0], summary.models[0]))
     assert "(models 0, 1 may be folded: they may show several places" in str(several)
     warn_of_look_alikes(loaded.statistics)
-    assert "may be wrong (folded): 2 of its images (a.jpg, b.jpg) match each other" in caplog.text
+    assert "may be wrong (folded): 2 of its images (a.jpg, b.jpg) match others of it" in caplog.text
     assert "`pairs.path`" in caplog.text and "`lookalikes.trust_pairs`" in caplog.text
 
 
