@@ -193,9 +193,9 @@ def warn_of_look_alikes(statistics: MapStatistics) -> None:
             logger.warning(
                 "model %d may be wrong (folded): %d of its images (%s) match others of it, but there are signs that"
                 " they show different places that look alike, or that things were moved between the photos. Compare"
-                " these images. If they show several places, list all true pairs in a file (only these are matched), and"
-                " give it as `pairs.path`. If they show one place, the model is right: list pairs of these images in a file,"
-                " and give it as `lookalikes.trust_pairs`, to end the warning",
+                " these images. If they show several places, list all true pairs in a file (only these are matched),"
+                " and give it as `pairs.path`. If they show one place, the model is right: list pairs of these"
+                " images in a file, and give it as `lookalikes.trust_pairs`, to end the warning",
                 index,
                 len(model.maybe_folded),
                 shortened(model.maybe_folded, all_in=RESULTS_MARKER),
