@@ -114,6 +114,8 @@ def find_blobs(
         limits_of_faint: of further blobs, with a lower threshold and a higher number; None for none.
         memory: [scale_space_size] float32 for the blurred images, which the scale space uses; None for new memory.
     """
+    if pixels.size == 0:
+        raise ValueError("an image without pixels has no scale space")
     if memory is None:
         memory = np.empty(scale_space_size(*pixels.shape), np.float32)
     found, layers = [_no_blobs()], []
