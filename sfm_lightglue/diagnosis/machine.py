@@ -52,9 +52,9 @@ def kernel_finding() -> Finding:
     """Whether the compiled kernels are used."""
     kernels = load_kernels()
     if kernels.library is not None:
-        return Finding("machine", "compiled kernels", "ok", "used for SIFT and guided matching")
+        return Finding("machine", "compiled kernels", "ok", "used for SIFT, guided matching, poses and points")
     mend = "install a C compiler (on Debian: apt-get install gcc libc6-dev), then this package again"
-    text = f"{kernels.reason}; SIFT and guided matching take two to four times as long, with the same results"
+    text = f"{kernels.reason}; NumPy does their work, and SIFT takes about twice as long"
     return Finding("machine", "compiled kernels", "missing", text, mend)
 
 

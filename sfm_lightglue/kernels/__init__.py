@@ -1,1 +1,1 @@
-"""Loops of SIFT and guided matching in compiled C, for processors; without a C compiler, NumPy does the same work."""
+"""Loops of SIFT, guided matching, poses and points in compiled C; without a C compiler, NumPy does the same work."""

@@ -30,7 +30,7 @@ class LoadedKernels:
 
 
 def compiled() -> ctypes.CDLL | None:
-    """The compiled kernels, or None: then NumPy does the same work, several times as slowly."""
+    """The compiled kernels, or None: then NumPy does the same work, in more time."""
     return load_kernels().library
 
 

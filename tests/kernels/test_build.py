@@ -21,6 +21,13 @@ HAS_COMPILER = library.compiled() is not None
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="the kernels are not compiled here")
 
 
+@pytest.mark.skipif(shutil.which("cc") is None or os.name == "nt", reason="there is no C compiler")
+def test_with_a_compiler_the_kernels_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, all tests of the kernels would be skipped after a failed build."""
+    monkeypatch.delenv(library.VARIABLE, raising=False)
+    assert library.load_kernels.__wrapped__().reason == "", "run `python -m sfm_lightglue.kernels.build`"
+
+
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the C sources, from which this process compiles and loads."""
