@@ -23,9 +23,11 @@ FUNCTIONS = (
     "describe_blobs",
     "double_size",
     "find_extrema",
+    "find_in_front",
     "find_orientations",
     "fit_poses",
     "refine_extrema",
+    "sampson_errors",
     "search_bands",
     "squared_errors",
 )

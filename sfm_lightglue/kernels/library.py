@@ -12,7 +12,14 @@ from sfm_lightglue.kernels import build
 VARIABLE = "SFM_LIGHTGLUE_KERNELS"
 """Environment variable; with the value "off", NumPy does the work of the kernels."""
 
-_WITHOUT_NUMBER = {"describe_blobs", "double_size", "find_orientations", "squared_errors"}
+_WITHOUT_NUMBER = {
+    "describe_blobs",
+    "double_size",
+    "find_in_front",
+    "find_orientations",
+    "sampson_errors",
+    "squared_errors",
+}
 """Functions that cannot fail, and return nothing."""
 
 

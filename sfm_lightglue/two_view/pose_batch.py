@@ -102,6 +102,9 @@ class Poses:
 
 def squared_errors(points: PointPairs, matrices: Float64Array) -> Float64Array:
     """Squared Sampson errors [B, N] of matrices [B, 3, 3], in normalised units."""
+    library = compiled()
+    if library is not None:
+        return kernels.sampson_errors(library, points.monomials, matrices)
     linear, inverse_norm = _sampson_terms(points, matrices)
     residuals: Float64Array = linear[:, 4] * inverse_norm
     return residuals * residuals
@@ -109,8 +112,11 @@ def squared_errors(points: PointPairs, matrices: Float64Array) -> Float64Array:
 
 def in_front(points: PointPairs, poses: Poses) -> BoolArray:
     """[B, N] whether a point lies in front of both cameras, or its rays are parallel within the error limit."""
+    library, max_sine = compiled(), 2 * points.max_error
+    if library is not None:
+        return kernels.find_in_front(library, (points.rays0, points.rays1), (poses.R, poses.t), max_sine)
     cosine, depth0, depth1 = _depths(points, poses)
-    parallel = (cosine > 0) & (1 - cosine**2 <= (2 * points.max_error) ** 2)
+    parallel = (cosine > 0) & (1 - cosine**2 <= max_sine**2)
     mask: BoolArray = ((depth0 > 0) & (depth1 > 0)) | parallel
     return mask
 

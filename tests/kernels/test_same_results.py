@@ -19,9 +19,10 @@ from sfm_lightglue.geometry.point_positions import PointViews, best_positions
 from sfm_lightglue.kernels import library
 from sfm_lightglue.kernels.blobs import Patches
 from sfm_lightglue.kernels.blobs import describe as describe_compiled
+from sfm_lightglue.kernels.poses import find_in_front, sampson_errors
 from sfm_lightglue.kernels.scale_space import blur_and_find, double_size, refine_extrema
 from sfm_lightglue.mapping.observers import Observers
-from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, fit_poses
+from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, fit_poses, in_front, squared_errors
 from tests.helpers.photos import textured
 
 pytestmark = pytest.mark.skipif(library.compiled() is None, reason="the kernels are not compiled here")
@@ -165,6 +166,25 @@ def test_fitted_poses_are_equal(num: int, max_residual: float | None) -> None:
     np.testing.assert_allclose(found.R, expected.R, atol=1e-7)
     np.testing.assert_allclose(found.t, expected.t, atol=1e-7)
     np.testing.assert_allclose(np.linalg.det(found.R), 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("num", [1, 8, 37, 400])
+def test_what_fits_a_pose_is_equal(num: int) -> None:
+    points, poses = matches_of_motion(num, 5e-4)
+    poses = Poses(np.concatenate([poses.R, -poses.R]), np.concatenate([poses.t, poses.t]))  # half of them behind
+    expected = in_numpy(lambda: squared_errors(points, poses.essentials))
+    np.testing.assert_allclose(squared_errors(points, poses.essentials), expected, rtol=1e-6, atol=1e-20)
+    expected_front = in_numpy(lambda: in_front(points, poses))
+    np.testing.assert_array_equal(in_front(points, poses), expected_front)
+    assert expected_front.any() and not expected_front.all()
+
+
+def test_points_of_another_number_are_refused(kernels: ctypes.CDLL) -> None:
+    points, poses = matches_of_motion(20, 1e-3)
+    with pytest.raises(ValueError, match="do not fit"):
+        sampson_errors(kernels, points.monomials[:3], poses.essentials)
+    with pytest.raises(ValueError, match="cannot have the shapes"):
+        find_in_front(kernels, (points.rays0, points.rays1[:, 1:]), (poses.R, poses.t), 0.01)
 
 
 def test_a_pose_without_matches_stays() -> None:
