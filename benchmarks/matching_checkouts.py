@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -89,20 +89,27 @@ def ratio_table(
         "| pairs | n | ms | ms of the other | ratio of processor time | of wall time | equal matches |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
+    everything: list[tuple[TimedMatches, TimedMatches]] = []
     for group, pairs in pairs_from_group.items():
-        found: dict[CheckoutMatcher, list[TimedMatches]] = {this: [], other: []}
+        found: list[tuple[TimedMatches, TimedMatches]] = []
         for index, pair in enumerate(pairs):
-            for one in (this, other) if index % 2 else (other, this):
-                found[one].append(one.timed(*pair))
-        equal = sum(
-            a.matches.indices.tolist() == b.matches.indices.tolist()
-            for a, b in zip(found[this], found[other], strict=True)
-        )
-        ms = [1000 * statistics.median(one.cpu_s for one in found[each]) for each in (this, other)]
-        cpu = sum(one.cpu_s for one in found[this]) / sum(one.cpu_s for one in found[other])
-        wall = sum(one.wall_s for one in found[this]) / sum(one.wall_s for one in found[other])
-        lines.append(f"| {group} | {len(pairs)} | {ms[0]:.1f} | {ms[1]:.1f} | {cpu:.2f} | {wall:.2f} | {equal} |")
-    return "\n".join(lines)
+            if index % 2:
+                found.append((this.timed(*pair), other.timed(*pair)))
+            else:
+                of_other = other.timed(*pair)
+                found.append((this.timed(*pair), of_other))
+        lines.append(_ratio_line(group, found))
+        everything += found
+    return "\n".join([*lines, _ratio_line("all", everything)])
+
+
+def _ratio_line(group: str, found: Sequence[tuple[TimedMatches, TimedMatches]]) -> str:
+    """The line of the pairs of a group, with the matches of this checkout and of the other one."""
+    num_equal = sum(this.matches.indices.tolist() == other.matches.indices.tolist() for this, other in found)
+    ms = [1000 * statistics.median(pair[each].cpu_s for pair in found) for each in (0, 1)]
+    cpu = sum(this.cpu_s for this, _ in found) / sum(other.cpu_s for _, other in found)
+    wall = sum(this.wall_s for this, _ in found) / sum(other.wall_s for _, other in found)
+    return f"| {group} | {len(found)} | {ms[0]:.1f} | {ms[1]:.1f} | {cpu:.2f} | {wall:.2f} | {num_equal} |"
 
 
 def _serve(root: str, device: str, job: str) -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/reconstruction.py [SCENE[:INTRINSICS] ...] [--repeat 3] [--steps] [--json FILE]
 
-Each run is a new process with a new output folder. The methods alternate, so that other load on the machine affects
-all equally. Camera centres are compared after a similarity alignment. "ours-sparse" is `density.level` sparse;
+Each run is a new process with a new output folder, after one that only reads the libraries of both from the disk. The
+methods alternate, so that other load on the machine affects all equally. Camera centres are compared after a similarity alignment. "ours-sparse" is `density.level` sparse;
 --steps adds the runs that end after the mapping, and before the refinement.
 """
 
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measurements = [run for path in options.add for run in read_measurements(path)]
         with tempfile.TemporaryDirectory(prefix="sfm_benchmark_") as folder:
             work = options.work or Path(folder)
+            _read_libraries()
             scenes = [open_scene(text, options.intrinsics, options.data, work) for text in options.scenes]
             for scene in scenes:
                 measurements += measure(
@@ -72,6 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _read_libraries() -> None:
+    """Import what the runs import, so that the first of them does not read it from the disk alone."""
+    command = [sys.executable, "-c", "import pycolmap, torch, pipelines.reconstruct"]
+    if subprocess.run(command, cwd=_REPOSITORY, capture_output=True, check=False).returncode != 0:
+        raise SfmError("the libraries of the benchmark cannot be imported: see `sfm-lightglue doctor`")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -136,6 +136,7 @@ def _options(
         relaxation.apply(options)
     if task.initial_pair is not None:
         options.init_image_id1, options.init_image_id2 = _image_ids(task.database, task.initial_pair)
+        options.init_num_trials = 1  # each would try the same pair
         options.multiple_models = False  # each further model would start from the same pair
     return options
 

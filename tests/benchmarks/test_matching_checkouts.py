@@ -21,8 +21,8 @@ def test_a_checkout_finds_the_matches_of_its_own_code() -> None:
     with CheckoutMatcher(ROOT, "cpu") as this, CheckoutMatcher(ROOT, "cpu") as other:
         table = ratio_table({"noise": pairs[:2], "equal": pairs[2:]}, this, other).splitlines()
         found = this.timed(*pairs[2])
-    assert [line.split("|")[1:3] for line in table[3:]] == [[" noise ", " 2 "], [" equal ", " 1 "]]
-    assert [line.split("|")[-2].strip() for line in table[3:]] == ["2", "1"]
+    assert [line.split("|")[1:3] for line in table[3:]] == [[" noise ", " 2 "], [" equal ", " 1 "], [" all ", " 3 "]]
+    assert [line.split("|")[-2].strip() for line in table[3:]] == ["2", "1", "3"]
     here = LightGlueMatcher(device="cpu").match(*pairs[2])
     assert len(here) > 10 and np.array_equal(found.matches.indices, here.indices)
     assert found.cpu_s > 0 and found.wall_s > 0
