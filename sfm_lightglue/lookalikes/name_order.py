@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sfm_lightglue.arrays import Float64Array
+from sfm_lightglue.arrays import Float64Array, IndexArray
 from sfm_lightglue.lookalikes.views import PairView
 
 _NUM_RANDOM = 1000
@@ -55,8 +55,16 @@ def is_a_way(
     near[upper] = (ranks - ranks.mean()) / ranks.std()
     near.T[upper] = near[upper]
     rng = np.random.default_rng(seed)
-    orders = (rng.permutation(count) for _ in range(_NUM_RANDOM))
-    return _shift_product(near) > max(_shift_product(near[np.ix_(order, order)]) for order in orders)
+    first, second = np.triu_indices(count - 1, 1)
+    both, successors = first * count + second, (first + 1) * count + second + 1
+
+    def shift_product(order: IndexArray) -> float:
+        """How alike each two images and their two successors are."""
+        ordered = near[order[:, None], order]
+        return float(ordered.take(both) @ ordered.take(successors))
+
+    of_names = shift_product(np.arange(count))
+    return of_names > max(shift_product(rng.permutation(count)) for _ in range(_NUM_RANDOM))
 
 
 def ranks_of(values: Float64Array) -> Float64Array:
@@ -68,9 +76,3 @@ def ranks_of(values: Float64Array) -> Float64Array:
     _, rows, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return np.asarray(last - 0.5 * (counts - 1), np.float64)[rows]
-
-
-def _shift_product(near: Float64Array) -> float:
-    """How alike each two images and their two successors are."""
-    first, second = np.triu_indices(len(near) - 1, 1)
-    return float(near[first, second] @ near[first + 1, second + 1])
