@@ -3,8 +3,9 @@
     python benchmarks/reconstruction.py [SCENE[:INTRINSICS] ...] [--repeat 3] [--steps] [--json FILE]
 
 Each run is a new process with a new output folder, after one that only reads the libraries of both from the disk. The
-methods alternate, so that other load on the machine affects all equally. Camera centres are compared after a similarity alignment. "ours-sparse" is `density.level` sparse;
---steps adds the runs that end after the mapping, and before the refinement.
+methods alternate, so that other load on the machine affects all equally. Camera centres are compared after a similarity
+alignment. "ours-sparse" is `density.level` sparse; --steps adds the runs that end after the mapping, and before the
+refinement.
 """
 
 from __future__ import annotations
