@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -95,6 +96,25 @@ def test_a_given_first_pair_is_left_to_the_incremental_mapper(mapper: Mapper, tm
     models = mapper.map(replace(task, initial_pair=pair))
     assert models[0].num_reg_images() == 10
     assert [path.name for path in task.work.iterdir()] == ["mapping-0"]
+
+
+def test_a_given_first_pair_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COLMAP tries the same pair 200 times before it relaxes its limits: seconds, for a pair of neighbours."""
+    given: list[pycolmap.IncrementalPipelineOptions] = []
+    original = pycolmap.incremental_mapping
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        given.append(arguments[3])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(pycolmap, "incremental_mapping", recorded)
+    scene = ring_scene(30, 200)
+    task = task_of(scene, tmp_path)
+    pair = ImagePair("03.jpg", "04.jpg")
+    (model,) = IncrementalMapper().map(replace(task, initial_pair=pair))
+    assert center_error(scene, model) < 0.01
+    assert [options.init_num_trials for options in given] == [1]
+    assert given[0].mapper.init_min_tri_angle > 12, "the limit of the pair, which is a ring of 30"
 
 
 def test_two_images_are_left_to_the_incremental_mapper(tmp_path: Path) -> None:
