@@ -37,6 +37,14 @@ _NUM_ITERATIONS = 100
 _PSEUDO_PAIRS = (9.0, 1.0)
 """True and false pairs that are added to those of a scene, so that few pairs do not decide alone."""
 
+_IMPROBABLE, _MIN_IMPROBABLE = 0.1, 3
+"""Score of an improbable pair, and the number of such pairs from which a scene may have places that look alike."""
+
+_REFUTED, _REFUTED_SCORE = -7.0, 0.05
+"""Logit by the rules of twins below which these refute a pair on a way, and its largest score then: -8.9 to -8.2 for
+pairs of a rendered square with two equal facades that look true, -7.9 to -7 for far books of a shelf of which all look
+alike. Of the pairs of photographs without look-alikes that look true, none is below -6.2."""
+
 _MIN_FRACTION = 0.3
 """Smallest fraction of true pairs of a scene."""
 
@@ -144,7 +152,40 @@ def scene_probabilities(
         wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
         found = _sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted))
         return SceneProbabilities(found, True, np.zeros(len(cues), np.bool_))
-    return SceneProbabilities(overlap_probabilities(cues, model), False, unlike_surroundings(cues, logits))
+    own = overlap_probabilities(cues, model)
+    return SceneProbabilities(
+        _with_order(tracks, cues, logits, own, is_trusted), False, unlike_surroundings(cues, logits)
+    )
+
+
+def _with_order(
+    tracks: PairTracks,
+    cues: Sequence[PairCues],
+    logits: Float64Array,
+    own: Float64Array,
+    is_trusted: BoolArray | None,
+) -> Float64Array:
+    """The scores [P] of pairs, where the order of the names is that of a way: the rules of twins have a say.
+
+    Equal sides of an object leave few pairs whose cues alone look true, and equal facades some wrong ones that do.
+    Neighbours on the way, the rotations along it, rare points and triplets tell them apart, as among complete twins.
+    These rules take most pairs for wrong ones. So a pair that is probable by either is believed, unless they refute it.
+    Without improbable pairs, nothing is changed.
+
+    Args:
+        tracks: of all pairs of the scene.
+        cues: of these pairs.
+        logits: [P] of these cues.
+        own: [P] scores by them.
+        is_trusted: [P] pairs that the user named; None for none.
+    """
+    has_order = not np.isnan([one.order_step for one in cues]).all()
+    if not has_order or (own < _IMPROBABLE).sum() < _MIN_IMPROBABLE:
+        return own
+    nothing = np.zeros(len(cues), np.bool_)
+    among_twins = logits_among_twins(tracks, cues, logits, nothing, is_trusted)
+    found = np.where(among_twins > 0, np.maximum(own, _sigmoid(among_twins)), own)
+    return np.where(among_twins < _REFUTED, np.minimum(own, _REFUTED_SCORE), found)
 
 
 def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:

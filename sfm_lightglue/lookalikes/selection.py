@@ -21,7 +21,7 @@ from sfm_lightglue.lookalikes.parts import Parts, joint_probability
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.views import ImageView, PairView
 
-SELECTION_VERSION = 8
+SELECTION_VERSION = 9
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
 _CLEARLY_WRONG = 0.1

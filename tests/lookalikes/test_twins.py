@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from sfm_lightglue.lookalikes import twins
+from sfm_lightglue.lookalikes import probability, twins
 from sfm_lightglue.lookalikes.cues import PairCues
 from sfm_lightglue.lookalikes.name_order import is_a_way, ranks_of
 from sfm_lightglue.lookalikes.probability import OverlapModel, scene_probabilities
@@ -144,6 +144,46 @@ def test_only_in_scenes_with_twins_triplets_count(conflict: float) -> None:
     found = scene_probabilities(triplet(), [cues(conflict)] * 3, model=model)
     assert found.has_twins == (conflict > 0)
     assert (found.probabilities < 0.5).all() == (conflict > 0)
+
+
+BY_MATCHED = OverlapModel(("matched_low",), (0.0,), (1.0,), (1.0,), 0.0, 0.6)
+"""The cue `matched_low` is the logit of a pair."""
+
+
+def scores_on_a_way(steps: list[float], logits: list[float]) -> np.ndarray:
+    """The scores of the pairs of six images in a row, which see the same points."""
+    walk = Walk([0] * 6)
+    ends = list(combinations(range(6), 2))[: len(steps)]
+    pairs = [replace(cues(step=step), matched_low=logit) for step, logit in zip(steps, logits, strict=True)]
+    tracks = PairTracks(walk.images, [walk.pair(*each) for each in ends])
+    found = scene_probabilities(tracks, pairs, model=BY_MATCHED)
+    assert not found.has_twins
+    return found.probabilities
+
+
+def test_neighbours_on_a_way_are_believed_though_their_cues_are_poor() -> None:
+    logits = [-1.0, 2.0, -4.0, -4.0, -4.0]
+    without = scores_on_a_way([np.nan] * 5, logits)
+    found = scores_on_a_way([1, 2, 8, 9, 10], logits)
+    assert without[0] < 0.4 < 0.8 < found[0]
+    assert found[1] >= without[1] > 0.5
+    np.testing.assert_allclose(found[2:], without[2:])
+
+
+def test_a_pair_that_the_way_refutes_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_twins = np.array([-8.0, -6.0, 3.0, -1.0, -9.0])
+    monkeypatch.setattr(probability, "logits_among_twins", lambda *_: of_twins)
+    logits = [3.0, 3.0, -4.0, -4.0, -4.0]
+    assert (scores_on_a_way([np.nan] * 5, logits)[:2] > 0.8).all()
+    found = scores_on_a_way([9, 9, 1, 8, 9], logits)
+    assert found[0] < 0.1 and found[1] > 0.8, "most pairs look wrong by these rules: that alone refutes none"
+    assert found[2] == pytest.approx(1 / (1 + np.exp(-3.0)))
+    assert (found[3:] < 0.1).all()
+
+
+def test_the_way_says_nothing_where_no_pairs_are_improbable() -> None:
+    logits = [-1.0, 2.0, 2.0, -4.0, -4.0]
+    np.testing.assert_allclose(scores_on_a_way([1, 2, 8, 9, 10], logits), scores_on_a_way([np.nan] * 5, logits))
 
 
 @pytest.mark.parametrize("period", [100, 5])
