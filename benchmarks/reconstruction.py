@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measurements = [run for path in options.add for run in read_measurements(path)]
         with tempfile.TemporaryDirectory(prefix="sfm_benchmark_") as folder:
             work = options.work or Path(folder)
-            _read_libraries()
+            if options.scenes:
+                _read_libraries()
             scenes = [open_scene(text, options.intrinsics, options.data, work) for text in options.scenes]
             for scene in scenes:
                 measurements += measure(

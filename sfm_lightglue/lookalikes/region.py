@@ -100,7 +100,7 @@ def _side(
 
 
 def fit_affine(points: Float64Array, others: Float64Array) -> Float64Array:
-    """The affine map [3, 2] with `[x y 1] @ map` near the other points of most of the inliers.
+    """The affine map [3, 2] with `[x y 1] @ map` near the other points of most of the inliers; 0 without any.
 
     Args:
         points: [K, 2].
@@ -109,7 +109,7 @@ def fit_affine(points: Float64Array, others: Float64Array) -> Float64Array:
     A = np.column_stack([points, np.ones(len(points))])
     weights = np.ones(len(points))
     affine: Float64Array = np.zeros((3, 2))
-    for _ in range(_NUM_FITS):
+    for _ in range(_NUM_FITS if len(points) > 0 else 0):
         weighted = A * weights[:, None]
         affine = _solution(weighted.T @ A, weighted.T @ others)
         errors = np.hypot(*(A @ affine - others).T)

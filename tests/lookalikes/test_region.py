@@ -22,6 +22,18 @@ def test_an_affine_map_is_found_among_outliers():
     np.testing.assert_allclose(fit_affine(points, others), truth, atol=2e-3)
 
 
+@pytest.mark.parametrize("num", [1, 2, 3, 8])
+def test_points_on_a_line_have_the_smallest_affine_map(num):
+    points = np.column_stack([np.linspace(0.1, 0.9, num), np.full(num, 0.5)])
+    found = fit_affine(points, points)
+    np.testing.assert_allclose(np.column_stack([points, np.ones(num)]) @ found, points, atol=1e-6)
+    assert np.abs(found).max() < 2
+
+
+def test_no_points_have_no_affine_map():
+    np.testing.assert_array_equal(fit_affine(np.zeros((0, 2)), np.zeros((0, 2))), np.zeros((3, 2)))
+
+
 def test_the_region_is_the_common_part_of_both_images():
     walk = Walk([0, 200])
     counts = num_pairs(walk, 0, 1), num_pairs(walk, 1, 1)
