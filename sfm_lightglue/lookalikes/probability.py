@@ -41,9 +41,9 @@ _IMPROBABLE, _MIN_IMPROBABLE = 0.1, 3
 """Score of an improbable pair, and the number of such pairs from which a scene may have places that look alike."""
 
 _REFUTED, _REFUTED_SCORE = -7.0, 0.05
-"""Logit by the rules of twins below which these refute a pair on a way, and its largest score then: -8.9 to -8.2 for
-pairs of a rendered square with two equal facades that look true, -7.9 to -7 for far books of a shelf of which all look
-alike. Of the pairs of photographs without look-alikes that look true, none is below -6.2."""
+"""Logit by the rules of twins below which these refute a pair on a way that looks true, and its score then: -8.9 to
+-8.2 for pairs of a rendered square with two equal facades, -7.9 to -7 for far books of a shelf of which all look alike.
+Of the pairs of photographs without look-alikes that look true, none is below -6.2."""
 
 _MIN_FRACTION = 0.3
 """Smallest fraction of true pairs of a scene."""
@@ -185,7 +185,7 @@ def _with_order(
     nothing = np.zeros(len(cues), np.bool_)
     among_twins = logits_among_twins(tracks, cues, logits, nothing, is_trusted)
     found = np.where(among_twins > 0, np.maximum(own, _sigmoid(among_twins)), own)
-    return np.where(among_twins < _REFUTED, np.minimum(own, _REFUTED_SCORE), found)
+    return np.where((among_twins < _REFUTED) & (own > 0.5), _REFUTED_SCORE, found)
 
 
 def overlap_probabilities(cues: Sequence[PairCues], model: OverlapModel | None = None) -> Float64Array:
