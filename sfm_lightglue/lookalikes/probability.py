@@ -20,9 +20,11 @@ import numpy as np
 
 from sfm_lightglue.arrays import BoolArray, Float64Array
 from sfm_lightglue.lookalikes.cues import PairCues
+from sfm_lightglue.lookalikes.selection import CLEARLY_WRONG, MIN_CLEARLY_WRONG
 from sfm_lightglue.lookalikes.tracks import PairTracks
 from sfm_lightglue.lookalikes.twins import (
     has_lone_surroundings,
+    has_order,
     has_twins,
     logits_among_twins,
     unlike_surroundings,
@@ -36,9 +38,6 @@ _NUM_ITERATIONS = 100
 
 _PSEUDO_PAIRS = (9.0, 1.0)
 """True and false pairs that are added to those of a scene, so that few pairs do not decide alone."""
-
-_IMPROBABLE, _MIN_IMPROBABLE = 0.1, 3
-"""Score of an improbable pair, and the number of such pairs from which a scene may have places that look alike."""
 
 _REFUTED, _REFUTED_SCORE = -7.0, 0.05
 """Logit by the rules of twins below which these refute a pair on a way that looks true, and its score then: -8.9 to
@@ -148,42 +147,27 @@ def scene_probabilities(
         has_fold: whether a model of the scene was folded: then it has twins, whatever the cues say.
     """
     logits = (model or packaged_model()).logits(cues)
+    wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
     if has_fold or has_twins(cues, logits) or has_lone_surroundings(tracks.pairs, cues, logits):
-        wrong = np.zeros(len(cues), np.bool_) if is_wrong is None else is_wrong
         found = _sigmoid(logits_among_twins(tracks, cues, logits, wrong, is_trusted))
         return SceneProbabilities(found, True, np.zeros(len(cues), np.bool_))
-    own = overlap_probabilities(cues, model)
-    return SceneProbabilities(
-        _with_order(tracks, cues, logits, own, is_trusted), False, unlike_surroundings(cues, logits)
-    )
+    found = overlap_probabilities(cues, model)
+    if has_order(cues) and (found < CLEARLY_WRONG).sum() >= MIN_CLEARLY_WRONG:
+        found = _on_a_way(found, logits_among_twins(tracks, cues, logits, wrong, is_trusted))
+    return SceneProbabilities(found, False, unlike_surroundings(cues, logits))
 
 
-def _with_order(
-    tracks: PairTracks,
-    cues: Sequence[PairCues],
-    logits: Float64Array,
-    own: Float64Array,
-    is_trusted: BoolArray | None,
-) -> Float64Array:
-    """The scores [P] of pairs, where the order of the names is that of a way: the rules of twins have a say.
+def _on_a_way(own: Float64Array, among_twins: Float64Array) -> Float64Array:
+    """The scores [P] of pairs of a scene with improbable pairs, whose names are in the order of a way.
 
     Equal sides of an object leave few pairs whose cues alone look true, and equal facades some wrong ones that do.
     Neighbours on the way, the rotations along it, rare points and triplets tell them apart, as among complete twins.
     These rules take most pairs for wrong ones. So a pair that is probable by either is believed, unless they refute it.
-    Without improbable pairs, nothing is changed.
 
     Args:
-        tracks: of all pairs of the scene.
-        cues: of these pairs.
-        logits: [P] of these cues.
-        own: [P] scores by them.
-        is_trusted: [P] pairs that the user named; None for none.
+        own: [P] scores by the cues of the pairs alone.
+        among_twins: [P] logits by the rules of twins.
     """
-    has_order = not np.isnan([one.order_step for one in cues]).all()
-    if not has_order or (own < _IMPROBABLE).sum() < _MIN_IMPROBABLE:
-        return own
-    nothing = np.zeros(len(cues), np.bool_)
-    among_twins = logits_among_twins(tracks, cues, logits, nothing, is_trusted)
     found = np.where(among_twins > 0, np.maximum(own, _sigmoid(among_twins)), own)
     return np.where((among_twins < _REFUTED) & (own > 0.5), _REFUTED_SCORE, found)
 

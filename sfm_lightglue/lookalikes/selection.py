@@ -24,10 +24,10 @@ from sfm_lightglue.lookalikes.views import ImageView, PairView
 SELECTION_VERSION = 9
 """Part of the keys of models. Raise it when other pairs would be selected by the same probabilities."""
 
-_CLEARLY_WRONG = 0.1
+CLEARLY_WRONG = 0.1
 """A pair with a smaller probability is probably wrong."""
 
-_MIN_CLEARLY_WRONG = 3
+MIN_CLEARLY_WRONG = 3
 """Number of such pairs without support from which a scene has places that look alike. In other scenes, all pairs take
 part: a wide baseline is no reason to leave a pair out."""
 
@@ -120,8 +120,8 @@ def select_pairs(
         if is_joined.any():  # tracks over one pair confirm all that say the same, and these may be as wrong as it
             waits &= (probabilities >= MIN_AMBIGUOUS) | _is_between_joined(pairs, is_joined, before)
             is_used = _with_supported(tracks, pairs, probabilities, sure, parts, waits)
-    num_wrong = int((~sure & ~left_out & (probabilities < _CLEARLY_WRONG)).sum())
-    has_look_alikes = has_twins or num_wrong >= _MIN_CLEARLY_WRONG
+    num_wrong = int((~sure & ~left_out & (probabilities < CLEARLY_WRONG)).sum())
+    has_look_alikes = has_twins or num_wrong >= MIN_CLEARLY_WRONG
     if config.mode == "auto" and not has_look_alikes:
         is_used = ~left_out
         for idx in np.flatnonzero(is_used).tolist():

@@ -180,6 +180,11 @@ def has_lone_surroundings(pairs: Sequence[PairView], cues: Sequence[PairCues], l
     return 2 * int((is_conflict & is_near).sum()) <= num_near
 
 
+def has_order(cues: Sequence[PairCues]) -> bool:
+    """Whether the order of the names is known to be that of a way."""
+    return not np.isnan([one.order_step for one in cues]).all()
+
+
 def unlike_surroundings(cues: Sequence[PairCues], logits: Float64Array) -> BoolArray:
     """Which pairs [P] from nearly one place show nothing around them that is like, if that is so in most such pairs.
 
@@ -193,8 +198,7 @@ def unlike_surroundings(cues: Sequence[PairCues], logits: Float64Array) -> BoolA
     conflicts = np.array([one.surroundings_conflict for one in cues], np.float64)
     is_known = ~np.isnan(conflicts) & (logits > 0)
     is_unlike: BoolArray = is_known & (conflicts > _UNLIKE)
-    has_order = not np.isnan([one.order_step for one in cues]).all()
-    if has_order or is_unlike.sum() < max(_MIN_UNLIKE, _MIN_UNLIKE_FRACTION * int(is_known.sum())):
+    if has_order(cues) or is_unlike.sum() < max(_MIN_UNLIKE, _MIN_UNLIKE_FRACTION * int(is_known.sum())):
         return np.zeros(len(cues), np.bool_)
     return is_unlike
 
