@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import copy_of_checkout
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The content of the wheel, unpacked like by an installer."""
     folder = tmp_path_factory.mktemp("wheel")
-    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(folder))
+    checkout = copy_of_checkout(folder / "checkout")
+    (wheel,) = WheelBuilder(str(checkout)).build(directory=str(folder / "wheels"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"

@@ -15,7 +15,7 @@ from hatchling.builders.wheel import WheelBuilder
 from sfm_lightglue.diagnosis.machine import kernel_finding
 from sfm_lightglue.kernels import build, library
 from sfm_lightglue.kernels.build import KernelBuildError, compile_kernels, source_digest
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import copy_of_checkout
 
 HAS_COMPILER = library.compiled() is not None
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="the kernels are not compiled here")
@@ -101,13 +101,7 @@ def test_the_doctor_tells_that_they_are_used() -> None:
 def test_a_wheel_has_the_library_if_there_is_a_compiler(
     has_compiler: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A copy, because other tests use the library of the checkout.
-    root = tmp_path / "checkout"
-    root.mkdir()
-    for name in ("sfm_lightglue", "pipelines", "scripts"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.so", "*.dll", "__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, root)
+    root = copy_of_checkout(tmp_path / "checkout")
     if not has_compiler:
         monkeypatch.setenv("CC", "no-such-compiler")
     (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path / "wheels"))
@@ -121,7 +115,7 @@ def test_a_wheel_has_the_library_if_there_is_a_compiler(
 
 def test_the_command_that_compiles_tells_why_it_cannot(tmp_path: Path) -> None:
     folder = tmp_path / "kernels"
-    shutil.copytree(build.FOLDER, folder, ignore=shutil.ignore_patterns("*.so", "*.dll"))
+    shutil.copytree(build.FOLDER, folder, ignore=shutil.ignore_patterns("*.so", "*.dll", "__pycache__", ".*"))
     command = [sys.executable, str(folder / "build.py")]
     environment = os.environ | {"CC": "no-such-compiler"}
     if os.name != "nt":
