@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pycolmap
 
@@ -37,6 +39,13 @@ def observing_keypoints(image: pycolmap.Image) -> IndexArray:
 def observed_ids(image: pycolmap.Image) -> IndexArray:
     """Ids [O] of the points that an image observes, in the order of its keypoints."""
     return np.array([point.point3D_id for point in image.get_observation_points2D()], np.uint64).astype(np.int64)
+
+
+def keypoints_of_models(models: Iterable[pycolmap.Reconstruction]) -> Iterator[tuple[str, Float64Array]]:
+    """Name and pixels [N, 2] of all keypoints of each registered image of each model."""
+    for model in models:
+        for image_id in sorted(model.reg_image_ids()):
+            yield model.images[image_id].name, pixels_of(model.images[image_id])
 
 
 def add_points(

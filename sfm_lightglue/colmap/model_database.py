@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float32Array
+from sfm_lightglue.arrays import AnyArray, Float32Array
 from sfm_lightglue.colmap.quiet_log import quiet_log
 from sfm_lightglue.errors import DataError, StoreError
 from sfm_lightglue.messages import shown_path
@@ -42,6 +42,46 @@ def write_database_of_model(model: pycolmap.Reconstruction, path: Path) -> None:
                 database.write_keypoints(image.image_id, keypoints)
     except (OSError, RuntimeError, ValueError) as error:
         raise StoreError(f"{shown_path(path)}: cannot be written ({error})") from error
+
+
+def append_keypoints(path: Path, images: Iterable[tuple[str, AnyArray]]) -> dict[str, int]:
+    """Add the keypoints to a database that images of models have beyond those of the database.
+
+    Args:
+        path: an existing database, which no other run opens.
+        images: names, and pixels [N, 2] of all keypoints, of which the first are those of the database. If a name comes
+            several times, the keypoints are the same.
+
+    Returns:
+        How many keypoints each image has more than before, by name; without those that have none.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            return _append(connection, images)
+    except sqlite3.Error as error:
+        raise StoreError(f"{shown_path(path)}: cannot be written ({error})") from error
+
+
+def _append(connection: sqlite3.Connection, images: Iterable[tuple[str, AnyArray]]) -> dict[str, int]:
+    num_added: dict[str, int] = {}
+    found = connection.execute("SELECT name, image_id, rows, cols FROM keypoints JOIN images USING (image_id)")
+    stored = {name: rest for name, *rest in found}
+    for name, pixels in images:
+        image_id, num_rows, num_columns = stored[name]
+        if name in num_added or len(pixels) <= num_rows:
+            continue
+        rows = np.zeros((len(pixels) - num_rows, num_columns), np.float32)
+        rows[:, :2] = pixels[num_rows:]
+        connection.execute(
+            "UPDATE keypoints SET rows = ?, data = CAST(COALESCE(data, X'') || ? AS BLOB) WHERE image_id = ?",
+            (len(pixels), rows.astype("<f4").tobytes(), image_id),
+        )
+        num_added[name] = len(rows)
+    return num_added
 
 
 def read_stored_keypoints(path: Path) -> Iterator[tuple[str, Float32Array]]:

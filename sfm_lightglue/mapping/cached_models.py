@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,8 @@ class MapStatistics:
         pairs: of the scene.
         undecodable: images whose header could be read, but not their pixels.
         camera_groups: images that got another camera than in the scene.
+        num_found: keypoints at the end of those of an image that its extractor did not find, but the refinement, by
+            name; without images that have none.
     """
 
     models: tuple[ModelStatistics, ...]
@@ -118,6 +120,7 @@ class MapStatistics:
     pairs: PairStatistics = PairStatistics()
     undecodable: tuple[SkippedImage, ...] = ()
     camera_groups: tuple[CameraGroup, ...] = ()
+    num_found: dict[str, int] = field(default_factory=dict)
 
     @property
     def published(self) -> tuple[ModelStatistics, ...]:
@@ -233,6 +236,7 @@ def _unpacked(arrays: Mapping[str, AnyArray]) -> PackedModels:
         _pair_statistics(values["pairs"]),
         tuple(SkippedImage(**image) for image in values["undecodable"]),
         tuple(CameraGroup(tuple(group["names"]), Camera(**group["camera"])) for group in values["camera_groups"]),
+        {name: int(number) for name, number in values.get("num_found", {}).items()},
     )
     content_from_path = check_packed_models(files, [model.path for model in models])
     for model in models:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,18 @@ def poses_of_packed(files: Mapping[str, AnyArray], path: str) -> dict[str, Float
         raise DataError(f"{name}: the file is missing among those of the model that were kept")
     images = read_binary_images(Path(path), files[name].tobytes())
     return dict(zip(images.names, images.poses, strict=True))
+
+
+def keypoints_of_packed(files: Mapping[str, AnyArray]) -> Iterator[tuple[str, Float64Array]]:
+    """Name and pixels [N, 2] of all keypoints of each image of each model.
+
+    Args:
+        files: as `pack_models` returns them.
+    """
+    for name in sorted(files):
+        if name.endswith("/images.bin"):
+            images = read_binary_images(Path(name).parent, files[name].tobytes())
+            yield from zip(images.names, np.split(images.xy, np.cumsum(images.num_points)[:-1]), strict=True)
 
 
 def _written(files: Mapping[str, AnyArray], path: str) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ from sfm_lightglue.reconstruction.densify_config import DensifyConfig
 from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import EXTRACTORS
+from sfm_lightglue.stages.allowed_pixels import AllowedPixels
 from sfm_lightglue.stages.cached import CachedExtractor
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.stages.features import SceneFeatures
@@ -268,7 +269,15 @@ class _Job:
             mapper_config, progress = self.config.mapping.config, self.log.progress
             min_views = self.config.density.min_views(model.num_reg_images())
             report = refine_model(
-                model, paths, self.config.refine, mapper_config, task, self.executor, progress, min_views
+                model,
+                paths,
+                self.config.refine,
+                mapper_config,
+                task,
+                self.executor,
+                progress,
+                min_views,
+                AllowedPixels(self.scene.images),
             )
         return report.num_aligned
 

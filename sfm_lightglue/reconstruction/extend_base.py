@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray
+from sfm_lightglue.arrays import AnyArray, Float32Array
 from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
 from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.colmap.model_database import read_stored_keypoints
@@ -51,6 +51,20 @@ class ExtensionBase:
     known: frozenset[str]
     packed: PackedModels | None
     database: Path | None
+
+    def num_found(self, name: str) -> int:
+        """How many of the last keypoints of an image are not from its extractor, but from the refinement."""
+        return 0 if self.packed is None else self.packed.statistics.num_found.get(name, 0)
+
+    def read_detected(self) -> Iterator[tuple[str, Float32Array]]:
+        """Name and pixels [N, 2] of the keypoints in the database that extractors found.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        if self.database is not None:
+            for name, keypoints in read_stored_keypoints(self.database):
+                yield name, keypoints[: max(0, len(keypoints) - self.num_found(name))]
 
 
 def has_finished_model(output: Path) -> bool:
@@ -141,7 +155,7 @@ def require_same_dense_layer(base: ExtensionBase, features: SceneFeatures) -> No
     """
     if base.packed is None or base.database is None:
         return
-    for name, keypoints in read_stored_keypoints(base.database):
+    for name, keypoints in base.read_detected():
         if name not in features:
             continue
         dense = features.dense(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,9 @@ class ExtensionFinishing:
         task, limits = self.extending.task, self.extending.mapping
         self.extending.progress("refine", 0, 2)
         seen = part_seen_by(model, added)
-        report = refine_tracks(seen, self.path_from_name, self.refinement, self.executor, settled=self._settled(seen))
+        # Added keypoints would not fit the database and the other models of the run.
+        refinement = replace(self.refinement, complete_tracks=False)
+        report = refine_tracks(seen, self.path_from_name, refinement, self.executor, settled=self._settled(seen))
         self.extending.progress("refine", 1, 2)
         _take_keypoints(model, seen, report)
         part = MovablePart.around(model, added, touched)

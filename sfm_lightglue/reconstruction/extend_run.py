@@ -18,7 +18,6 @@ from sfm_lightglue.colmap.database_writer import DatabaseWriter
 from sfm_lightglue.colmap.image_points import pixels_of
 from sfm_lightglue.colmap.model_database import (
     read_matched_pairs,
-    read_stored_keypoints,
     read_stored_names,
     write_database_of_model,
 )
@@ -135,15 +134,18 @@ class ExtensionJob:
         model, stored = self.base.model, read_stored_names(self.base.database)
         if any(stored.get(image_id) != model.images[image_id].name for image_id in model.reg_image_ids()):
             return False
-        num_from_name = {
-            model.images[image_id].name: len(model.images[image_id].points2D) for image_id in model.reg_image_ids()
-        }
-        for name, keypoints in read_stored_keypoints(self.base.database):
+        num_from_name = self._num_detected()
+        for name, keypoints in self.base.read_detected():
             if name in self.features and not self._turned_to(name, keypoints):
                 return False
             if len(keypoints) != num_from_name.pop(name, len(keypoints)):
                 return False
         return not num_from_name
+
+    def _num_detected(self) -> dict[str, int]:
+        """Number of the keypoints of the images of the model that extractors found, by name."""
+        images = [self.base.model.images[image_id] for image_id in self.base.model.reg_image_ids()]
+        return {image.name: image.num_points2D() - self.base.num_found(image.name) for image in images}
 
     def _turned_to(self, name: str, keypoints: Float32Array) -> bool:
         """Whether an image has these keypoints, as it is or after quarter turns, in which it is left then."""
@@ -159,7 +161,7 @@ class ExtensionJob:
         """The model with all keypoints, and those of the rows of the features of all images."""
         model, known = self.base.model, dict[str, int]()
         if is_ours:  # as many as the features have: these need not be read again
-            known = {model.images[i].name: len(model.images[i].points2D) for i in model.reg_image_ids()}
+            known = self._num_detected()
         rows = {
             name: np.arange(known[name] if name in known else len(self.features.dense(name).keypoints))
             for name in self.features
@@ -345,11 +347,11 @@ class ExtensionJob:
         for name in prepared.arrivals:
             if name not in images or images[name].status != "other_model":
                 images[name] = verdicts.get(name, found[name])
-        if judged is not None:
-            images |= {name: found[name] for name in others[0].verdict.images}
+        images |= {name: found[name] for name in (others[0].verdict.images if judged is not None else ())}
         pairs = self._pairs(before.pairs, prepared, database, problem)
-        undecodable = tuple(self.features.skipped)
-        scene = MapStatistics((), dict(sorted(images.items())), pairs, undecodable, before.camera_groups)
+        num_found = before.num_found if prepared.has_our_keypoints else {}
+        rest = tuple(self.features.skipped), before.camera_groups, num_found
+        scene = MapStatistics((), dict(sorted(images.items())), pairs, *rest)
         with self.clock.stage("write"):
             return keep_models(self.store, key, others, placed, scene, work)
 

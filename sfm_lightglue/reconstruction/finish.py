@@ -17,6 +17,7 @@ from sfm_lightglue.mapping.checks_config import ChecksConfig
 from sfm_lightglue.mapping.dense_keypoints import with_all_keypoints
 from sfm_lightglue.mapping.densify import densify_model
 from sfm_lightglue.mapping.density_config import DensityConfig
+from sfm_lightglue.mapping.found_keypoints import FoundKeypoints
 from sfm_lightglue.mapping.georegistration import georegister
 from sfm_lightglue.mapping.incremental import adjustment_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
@@ -24,9 +25,10 @@ from sfm_lightglue.reconstruction.densified_summary import problem_of_change, su
 from sfm_lightglue.reconstruction.refine_model import refine_model
 from sfm_lightglue.refinement.config import RefinementConfig
 from sfm_lightglue.scene.local_frame import local_positions
+from sfm_lightglue.stages.allowed_pixels import AllowedPixels
 from sfm_lightglue.stages.clock import Clock
 from sfm_lightglue.store.atomic_file import store_errors
-from sfm_lightglue.types import DenseFeatures, ImagePair, Scene
+from sfm_lightglue.types import DenseFeatures, ImagePair, Scene, SceneImage
 
 if TYPE_CHECKING:
     import pycolmap
@@ -40,7 +42,7 @@ class Finishing:
 
     Args:
         dense: features of all layers by name of image.
-        path_from_name: files of the images.
+        images: of the scene.
         density: options of densifying.
         refinement: options of the refinement.
         mapper_config: of the mapper, for the limits of adjustments.
@@ -56,7 +58,7 @@ class Finishing:
     """
 
     dense: Callable[[str], DenseFeatures]
-    path_from_name: Mapping[str, Path]
+    images: Sequence[SceneImage]
     density: DensityConfig
     refinement: RefinementConfig
     mapper_config: Any
@@ -73,20 +75,26 @@ class Finishing:
     def finish(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """Densify and refine the published models; rejected ones, and models without points, keep their points.
 
-        With a dense layer, all models get its keypoints, so that they fit the published database.
+        With a dense layer, all models get its keypoints, and what the refinement of one adds to an image, those of the
+        same image in others get too: so they fit the published database.
         """
         # pycolmap changes the header of a database that it opens, so the one that is published is not opened.
         copy_path = self.task.work / "judging.db"
         with store_errors(copy_path):
             shutil.copyfile(self.database, copy_path)
-        finished = [
-            self._with_all_keypoints(each)
-            if each.verdict.outcome == "rejected" or each.model.num_points3D() == 0
-            else self._judged_again(each, self._finished(each.model), copy_path)
-            for each in judged
-        ]
+        found = FoundKeypoints([each.model for each in judged])
+        finished = [self._finished_and_judged(each, found, copy_path) for each in judged]
+        for each in finished:
+            found.give(each.model)
         with store_errors(copy_path):
             copy_path.unlink()
+        return finished
+
+    def _finished_and_judged(self, judged: JudgedModel, found: FoundKeypoints, database: Path) -> JudgedModel:
+        if judged.verdict.outcome == "rejected" or judged.model.num_points3D() == 0:
+            return self._with_all_keypoints(judged)
+        finished = self._judged_again(judged, self._finished(judged.model, found), database)
+        found.take(finished.model)
         return finished
 
     def _with_all_keypoints(self, judged: JudgedModel) -> JudgedModel:
@@ -94,7 +102,7 @@ class Finishing:
             return judged
         return replace(judged, model=with_all_keypoints(judged.model, self.dense))
 
-    def _finished(self, mapped: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+    def _finished(self, mapped: pycolmap.Reconstruction, found: FoundKeypoints) -> pycolmap.Reconstruction:
         model, min_views = mapped, 2  # the rule of the mapping
         if self.density.is_on:
             with self.clock.stage("densify"):
@@ -119,19 +127,21 @@ class Finishing:
             with self.clock.stage("refine"):
                 if model is mapped:
                     model = copy.deepcopy(mapped)  # it may be needed again
+                found.give(model)
                 self._refine(model, min_views)
         return model
 
     def _refine(self, model: pycolmap.Reconstruction, min_views: int) -> None:
         report = refine_model(
             model,
-            self.path_from_name,
+            {image.name: image.path for image in self.images},
             self.refinement,
             self.mapper_config,
             self.task,
             self.executor,
             self.progress,
             min_views,
+            AllowedPixels(self.images),
         )
         logger.debug("refinement: %s", report)
 

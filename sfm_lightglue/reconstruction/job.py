@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from sfm_lightglue.colmap.database_writer import DatabaseWriter, given_camera_idxs, keep_first_keypoints
+from sfm_lightglue.colmap.image_points import keypoints_of_models
+from sfm_lightglue.colmap.model_database import append_keypoints
 from sfm_lightglue.colmap.rig_config import read_rigs
 from sfm_lightglue.execution.executor import Executor
 from sfm_lightglue.execution.progress import Progress
@@ -92,13 +94,11 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
         work: an existing folder for intermediate files.
         database: path of a new database.
     """
-    job, filled, mapped = _map_scene(job, mapper, work, database)
-    judged, groups = mapped
+    job, filled, (judged, groups) = _map_scene(job, mapper, work, database)
     tell_unverified(job.trusted, filled.weighed)
-    path_from_name = {image.name: image.path for image in job.scene.images}
     finishing = Finishing(
         job.features.dense,
-        path_from_name,
+        job.scene.images,
         job.config.density,
         job.config.refine,
         mapper.config,
@@ -119,13 +119,14 @@ def build_models(job: Job, mapper: Mapper, work: Path, database: Path) -> tuple[
     tell_second_look(added, images, judged)
     chosen = with_thorough(with_left_out(job.plan.chosen, filled.num_left_out), job)
     pairs = pair_statistics(tuple(sorted(job.features)), chosen, filled.num_pairs, filled.weighed)
-    statistics = MapStatistics((), images, pairs, tuple(job.features.skipped), tuple(groups))
+    num_found = append_keypoints(filled.path, keypoints_of_models(each.model for each in judged))
+    statistics = MapStatistics((), images, pairs, tuple(job.features.skipped), tuple(groups), num_found)
     if not judged:
-        message = explain_no_model(
-            job.scene.root, list(num_keypoints.values()), filled.num_pairs, filled.weighed, job.config
-        )
+        found = filled.num_pairs, filled.weighed
+        message = explain_no_model(job.scene.root, list(num_keypoints.values()), *found, job.config)
         return PackedModels(statistics, {}), message
     with job.clock.stage("write"):
+        path_from_name = {image.name: image.path for image in job.scene.images}
         color_points([each.model for each in judged], path_from_name, job.executor, job.progress)
         metres = [move_to_metres(job.scene, each) for each in judged]
         return keep_models(job.store, job.keys.finished, judged, metres, statistics, work), None

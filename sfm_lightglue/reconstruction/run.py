@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from sfm_lightglue.colmap.model_database import append_keypoints
 from sfm_lightglue.colmap.rig_config import Rigs, read_rigs
 from sfm_lightglue.errors import ReconstructionError
 from sfm_lightglue.execution.executor import Executor, ThreadExecutor
@@ -22,6 +23,7 @@ from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.mapping.densify import DENSIFY_VERSION
 from sfm_lightglue.mapping.georegistration import GEOREGISTRATION_VERSION
 from sfm_lightglue.mapping.judgement import JUDGEMENT_VERSION
+from sfm_lightglue.mapping.model_files import keypoints_of_packed
 from sfm_lightglue.mapping.weighing import WEIGHING_VERSION
 from sfm_lightglue.pairs.base import PairContext, needs_features
 from sfm_lightglue.pairs.from_file import read_pairs
@@ -143,12 +145,12 @@ def _build_and_publish(job: Job, mapper: Mapper, output: Path) -> tuple[Summary,
         if models is None:
             models, problem = build_models(job, mapper, work, database)
         statistics = models.statistics
-        results = ResultFiles(
-            models,
-            key if statistics.models else None,
-            database,
-            lambda: fill_database(job_of_models(job), database, statistics.camera_groups),
-        )
+
+        def fill() -> None:
+            fill_database(job_of_models(job), database, statistics.camera_groups)
+            append_keypoints(database, keypoints_of_packed(models.files))
+
+        results = ResultFiles(models, key if statistics.models else None, database, fill)
         if not database.is_file() and not has_database_of(output, key):
             results.fill_database()
         summary = publish(results, output, work, job.scene, job.store, job.config, job.clock)

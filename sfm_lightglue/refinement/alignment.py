@@ -50,6 +50,10 @@ class Alignment:
     after: Float64Array
     sigmas_px: Float64Array
 
+    def part(self, rows: slice) -> Alignment:
+        """Some of the patches."""
+        return Alignment(self.centers[rows], self.before[rows], self.after[rows], self.sigmas_px[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class _Templates:

@@ -9,7 +9,7 @@ from sfm_lightglue.errors import ConfigError
 
 _MIN_PATCH_SIZE, _MAX_PATCH_SIZE = 7, 41
 
-REFINEMENT_VERSION = 7
+REFINEMENT_VERSION = 8
 """Part of a model's key. Raise it when the same model would be refined to another one."""
 
 RefinementMode = Literal["auto", "on", "off"]
@@ -38,6 +38,9 @@ class RefinementConfig:
 
     num_iterations: int = 5
     """Largest number of steps of the alignment."""
+
+    complete_tracks: bool = True
+    """Whether points are looked for in images without a keypoint of them that should see them, which then get one."""
 
     @property
     def is_on(self) -> bool:

@@ -32,11 +32,25 @@ class PlaneViews:
             plane is not in front of the camera.
         directions: [M, 3] unit vectors from the points to the cameras.
         mean_directions: [P, 3] unit vectors from the points to the middle of their cameras.
+        axes: [P, 2, 3] of the planes in the world.
+        neighbours: [P, K] rows of the nearest points, with the point itself; without columns if there are few points.
     """
 
     pixels_from_plane: Float64Array
     directions: Float64Array
     mean_directions: Float64Array
+    axes: Float64Array
+    neighbours: IndexArray
+
+    def pixels_of(self, image: pycolmap.Image, positions: Float64Array, points: IndexArray) -> Float64Array:
+        """Derivatives [C, 2, 2] of the pixels of an image by the position on the planes of some points.
+
+        Args:
+            image: any one.
+            positions: [P, 3] of all points.
+            points: [C] rows of those that are asked for.
+        """
+        return _derivatives(image, positions[points], self.axes[points])
 
 
 def view_planes(model: pycolmap.Reconstruction, seen: Observations) -> PlaneViews:
@@ -57,13 +71,14 @@ def view_planes(model: pycolmap.Reconstruction, seen: Observations) -> PlaneView
     nearest = np.full(num_points, np.inf)
     np.minimum.at(nearest, seen.points, np.linalg.norm(towards, axis=1))
     # Axes as long as the distance: a step of the inverse focal length is then about a pixel.
-    axes = _tangents(_normals(seen.positions, mean_directions)) * nearest[:, None, None]
+    neighbours = _nearest(seen.positions)
+    axes = _tangents(_normals(seen.positions, neighbours, mean_directions)) * nearest[:, None, None]
     derivatives = np.empty((len(seen), 2, 2))
     for row, image_id in enumerate(seen.image_ids):
         chosen = seen.of(row)
         points = seen.points[chosen]
         derivatives[chosen] = _derivatives(model.images[image_id], seen.positions[points], axes[points])
-    return PlaneViews(derivatives, directions, mean_directions)
+    return PlaneViews(derivatives, directions, mean_directions, axes, neighbours)
 
 
 def _derivatives(image: pycolmap.Image, positions: Float64Array, axes: Float64Array) -> Float64Array:
@@ -79,16 +94,23 @@ def _derivatives(image: pycolmap.Image, positions: Float64Array, axes: Float64Ar
     return derivatives
 
 
-def _normals(positions: Float64Array, mean_directions: Float64Array) -> Float64Array:
-    """Unit normals [P, 3] of the planes through the nearest points, else the mean viewing directions."""
+def _nearest(positions: Float64Array) -> IndexArray:
+    """Rows [P, K] of the nearest points of each point, with itself; without columns if there are too few points."""
     num_neighbours = min(_NUM_NEIGHBOURS, len(positions))
     if num_neighbours < _MIN_NEIGHBOURS:
-        return mean_directions
+        return np.zeros((len(positions), 0), np.int64)
     middle = np.median(positions, axis=0)
     centered = (positions - middle).astype(np.float32)
     tree = cv2.flann_Index(centered, _KD_TREE)  # type: ignore[attr-defined]
     rows, _ = tree.knnSearch(centered, num_neighbours, params=_EXACT)
-    around = positions[rows]  # [P, K, 3]
+    return np.asarray(rows, np.int64)
+
+
+def _normals(positions: Float64Array, neighbours: IndexArray, mean_directions: Float64Array) -> Float64Array:
+    """Unit normals [P, 3] of the planes through the nearest points, else the mean viewing directions."""
+    if neighbours.shape[1] == 0:
+        return mean_directions
+    around = positions[neighbours]  # [P, K, 3]
     around = around - np.median(around, axis=1, keepdims=True)
     variances, axes = np.linalg.eigh(around.transpose(0, 2, 1) @ around)
     normals = axes[:, :, 0]
@@ -143,6 +165,23 @@ def choose_references(
     return references, spacings
 
 
+def planes_from_samples(views: PlaneViews, references: IndexArray, spacings: Float64Array) -> Float64Array:
+    """Where the samples of the templates lie on the planes of the points.
+
+    Args:
+        views: of the planes of the points.
+        references: [P] observation whose patch is the template of each point.
+        spacings: [P] pixels of the reference between samples.
+
+    Returns:
+        [P, 2, 2], not finite where a plane is seen from the side, or behind a camera.
+    """
+    with np.errstate(all="ignore"):
+        (a, b), (c, d) = views.pixels_from_plane[references].transpose(1, 2, 0)
+        adjugates = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2)
+        return np.asarray(adjugates * (spacings / (a * d - b * c))[:, None, None])
+
+
 def sample_warps(views: PlaneViews, points: IndexArray, references: IndexArray, spacings: Float64Array) -> Float64Array:
     """How patches are distorted: pixels of each observation per sample of the template of its point.
 
@@ -156,10 +195,7 @@ def sample_warps(views: PlaneViews, points: IndexArray, references: IndexArray, 
         [M, 2, 2], not finite where a plane is seen from the side, or behind a camera.
     """
     with np.errstate(all="ignore"):
-        (a, b), (c, d) = views.pixels_from_plane[references].transpose(1, 2, 0)
-        adjugates = np.stack([d, -b, -c, a], axis=1).reshape(-1, 2, 2)
-        inverses = adjugates * (spacings / (a * d - b * c))[:, None, None]
-        warps: Float64Array = views.pixels_from_plane @ inverses[points]
+        warps: Float64Array = views.pixels_from_plane @ planes_from_samples(views, references, spacings)[points]
     return warps
 
 

@@ -1,9 +1,9 @@
-"""Move the keypoints of each track to where their images look alike."""
+"""Move the keypoints of each track to where their images look alike, and look for it in images without a keypoint."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.refinement.alignment import Alignment, align
 from sfm_lightglue.refinement.config import RefinementConfig
+from sfm_lightglue.refinement.expected import Expected, Found, expected_in
 from sfm_lightglue.refinement.observations import Observations, move_keypoints, read_observations
 from sfm_lightglue.refinement.patches import Pyramid, grid
-from sfm_lightglue.refinement.planes import choose_references, sample_warps, view_planes
+from sfm_lightglue.refinement.planes import PlaneViews, choose_references, planes_from_samples, view_planes
 
 REFERENCE_SIGMA_PX = 0.02
 """Standard deviation of a reference: it defines its point, and the others are aligned with it."""
@@ -33,6 +34,8 @@ _REDUCED_SIZE_PX = 4000
 _FULL_SHIFT_SIZE_PX = 1600
 """Longer side in pixels of the images for which `max_shift_px` holds as it is."""
 
+_MIN_FOUND_CORRELATION = 0.85
+"""Smallest normalised correlation of the patch of a point with an image in which it is looked for."""
 
 _KEPT_BYTES = 128 << 20
 """Images are read twice, for templates and for the alignment; as many stay in memory between as fit into this size."""
@@ -53,6 +56,7 @@ class RefinementReport:
         sigmas_px: standard deviation of each keypoint [K] of an image in pixels, by number of the image; NaN for a
             keypoint without point.
         observations: of the model, with the moved keypoints.
+        found: places without a keypoint where further images show points.
     """
 
     num_points: int
@@ -64,12 +68,14 @@ class RefinementReport:
     unread_images: tuple[str, ...]
     sigmas_px: Mapping[int, Float32Array]
     observations: Observations
+    found: Found
 
     def __str__(self) -> str:
         correlations = f"{self.median_correlation_before:.3f} to {self.median_correlation_after:.3f}"
         return (
             f"{self.num_aligned} of {self.num_observations} keypoints of {self.num_points} points aligned,"
-            f" moved by {self.median_shift_px:.2f} px in the median, correlation {correlations}"
+            f" moved by {self.median_shift_px:.2f} px in the median, correlation {correlations};"
+            f" {len(self.found)} points found in further images"
         )
 
 
@@ -80,12 +86,16 @@ def refine_tracks(
     executor: Executor = SERIAL,
     progress: Progress = silent,
     settled: Mapping[int, BoolArray] | None = None,
+    allows: Callable[[str, Float64Array], BoolArray] | None = None,
 ) -> RefinementReport:
     """Move the keypoints of each point to where their patches look like the patch of a reference keypoint.
 
     The model predicts how the patch is distorted between the images. A keypoint stays where it is if no position
     raises the correlation, if the patches do not correlate well, if it would move too far, or if its position along an
     edge is not certain. The model should be adjusted afterwards: poses and points stay as they are.
+
+    The patch of a point is also looked for in images that observe most of the points around it, but not the point. What
+    is found is not in the model yet, because an adjustment with it is less exact: see `add_found`.
 
     Args:
         model: the pixels of keypoints that observe points are changed in place.
@@ -95,13 +105,15 @@ def refine_tracks(
         progress: called with "refine" after each image, of which each is needed twice.
         settled: masks [K] of the keypoints of images, by number of the image, that an earlier refinement aligned. They
             stay, and the others of their points are aligned with one of them. None: none are.
+        allows: name of an image, pixels [N, 2] -> whether points may be found there; safe to call from several threads.
+            None: everywhere.
 
     Returns:
         Counts, and the precision of all keypoints but the settled ones.
     """
     config = config or RefinementConfig()
     seen = read_observations(model)
-    job = _Refinement.prepare(model, seen, path_from_name, config, _settled_rows(seen, settled or {}))
+    job = _Refinement.prepare(model, seen, path_from_name, config, _settled_rows(seen, settled or {}), allows)
     rows = range(len(seen.image_ids))
     progress("refine", 0, 2 * len(rows))
     unread: set[int] = set()
@@ -118,11 +130,12 @@ def refine_tracks(
 
 @dataclass(frozen=True, eq=False)
 class _Aligned:
-    """The alignment of the observations `rows` of one image, and which of them it is good for."""
+    """The alignment of the observations `rows` of one image, which of them it is good for, and what is found there."""
 
     rows: IndexArray
     alignment: Alignment
     is_good: BoolArray
+    found: Found
 
 
 class _KeptImages:
@@ -160,6 +173,10 @@ class _Refinement:
     """[P] observation of each point that is its reference."""
     spacings: Float64Array
     """[P] pixels of the reference between samples."""
+    views: PlaneViews
+    """Of the planes of the points."""
+    planes: Float64Array
+    """[P, 2, 2] where the samples of the templates lie on these."""
     warps: Float64Array
     """[M, 2, 2] pixels of the observation per sample of the template."""
     templates: UInt8Array
@@ -168,6 +185,8 @@ class _Refinement:
     """[P] whether the template was extracted."""
     is_settled: BoolArray
     """[M] whether the observation was aligned before."""
+    allows: Callable[[str, Float64Array], BoolArray] | None
+    """Whether points may be found at pixels of an image, by its name."""
     kept: _KeptImages = field(default_factory=_KeptImages)
     """Images that `extract` has read and `align` needs."""
 
@@ -179,17 +198,19 @@ class _Refinement:
         path_from_name: Mapping[str, Path],
         config: RefinementConfig,
         is_settled: BoolArray,
+        allows: Callable[[str, Float64Array], BoolArray] | None,
     ) -> _Refinement:
         """Choose references, and predict how the other images distort their patches."""
         views = view_planes(model, seen)
         references, spacings = choose_references(seen, views, is_settled)
-        warps = sample_warps(views, seen.points, references, spacings)
+        planes = planes_from_samples(views, references, spacings)
+        with np.errstate(invalid="ignore"):
+            warps = views.pixels_from_plane @ planes[seen.points]
         size = config.patch_size + 2
         num_points = len(references)
         templates, has_template = np.zeros((num_points, size, size), np.uint8), np.zeros(num_points, np.bool_)
-        return cls(
-            model, seen, path_from_name, config, references, spacings, warps, templates, has_template, is_settled
-        )
+        predicted = references, spacings, views, planes, warps
+        return cls(model, seen, path_from_name, config, *predicted, templates, has_template, is_settled, allows)
 
     def extract(self, row: int) -> bool:
         """Sample the templates of the points whose reference is in an image; returns whether it can be read."""
@@ -213,18 +234,40 @@ class _Refinement:
         seen, config = self.seen, self.config
         rows = np.arange(seen.starts[row], seen.starts[row + 1])[self._compared(row)]
         rows = rows[self.has_template[seen.points[rows]]]
-        points = seen.points[rows]
         image = self.kept.take(row) or self._read(row)
         assert image is not None  # it was read by `extract`
-        is_inside = image.contains(seen.xy[rows], self.warps[rows], config.patch_size)
-        rows, points = rows[is_inside], points[is_inside]
+        rows = rows[image.contains(seen.xy[rows], self.warps[rows], config.patch_size)]
+        expected = self._expected(row, image)
         max_shift_px = config.max_shift_px * max(1.0, max(self._size(row)) / _FULL_SHIFT_SIZE_PX)
-        found = align(
-            image, seen.xy[rows], self.warps[rows], self.templates[points], config.num_iterations, max_shift_px
+        aligned = align(
+            image,
+            np.concatenate([seen.xy[rows], expected.xy]),
+            np.concatenate([self.warps[rows], expected.warps]),
+            self.templates[np.concatenate([seen.points[rows], expected.points])],
+            config.num_iterations,
+            max_shift_px,
         )
-        is_good = (found.after >= config.min_correlation) & (found.sigmas_px <= config.max_sigma_px)
-        is_good &= np.linalg.norm(found.centers - seen.xy[rows], axis=1) <= max_shift_px
-        return _Aligned(rows, found, is_good)
+        own, other = aligned.part(slice(len(rows))), aligned.part(slice(len(rows), None))
+        is_good = self._is_good(own, seen.xy[rows], config.min_correlation, max_shift_px)
+        is_found = self._is_good(other, expected.xy, _MIN_FOUND_CORRELATION, max_shift_px)
+        if self.allows is not None:
+            is_found &= self.allows(self.model.images[seen.image_ids[row]].name, other.centers)
+        ids = np.array(seen.point_ids, np.int64)[expected.points[is_found]]
+        images = np.full(len(ids), seen.image_ids[row])
+        return _Aligned(rows, own, is_good, Found(images, ids, other.centers[is_found]))
+
+    def _is_good(self, found: Alignment, xy: Float64Array, min_correlation: float, max_shift_px: float) -> BoolArray:
+        """Which alignments from the first pixels [N, 2] are within the limits."""
+        is_sure = (found.after >= min_correlation) & (found.sigmas_px <= self.config.max_sigma_px)
+        return np.asarray(is_sure & (np.linalg.norm(found.centers - xy, axis=1) <= max_shift_px))
+
+    def _expected(self, row: int, image: Pyramid) -> Expected:
+        """The points that are to be looked for in an image."""
+        if not self.config.complete_tracks:
+            return Expected.none()
+        found = expected_in(self.model, self.seen, self.views, self.references, self.planes, row)
+        found = found.chosen(np.flatnonzero(self.has_template[found.points]))
+        return found.chosen(np.flatnonzero(image.contains(found.xy, found.warps, self.config.patch_size)))
 
     def _compared(self, row: int) -> BoolArray:
         """Which observations of an image are to be aligned with another one."""
@@ -253,7 +296,7 @@ def _apply(
     model: pycolmap.Reconstruction,
     seen: Observations,
     job: _Refinement,
-    found: Iterable[_Aligned],
+    found: Sequence[_Aligned],
     unread_images: tuple[str, ...],
 ) -> RefinementReport:
     """Move the keypoints of a model, and report it."""
@@ -284,6 +327,7 @@ def _apply(
         unread_images,
         _sigmas_of_images(model, seen, sigmas),
         replace(seen, xy=xy),
+        Found.joined([one.found for one in found]),
     )
 
 
