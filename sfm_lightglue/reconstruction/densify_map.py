@@ -26,7 +26,7 @@ from sfm_lightglue.messages import shown_path
 from sfm_lightglue.reconstruction.densified_files import DensifiedFolder, digest_of_model, folder_of_images
 from sfm_lightglue.reconstruction.densified_summary import DensifySummary, summary_of_models
 from sfm_lightglue.reconstruction.densify_config import DensifyConfig
-from sfm_lightglue.reconstruction.refine_model import refine_model
+from sfm_lightglue.reconstruction.refine_model import complete_tracks, refine_model
 from sfm_lightglue.refinement.config import REFINEMENT_VERSION
 from sfm_lightglue.registry.builtin import EXTRACTORS
 from sfm_lightglue.stages.allowed_pixels import AllowedPixels
@@ -279,6 +279,7 @@ class _Job:
                 min_views,
                 AllowedPixels(self.scene.images),
             )
+            complete_tracks(model, report)
         return report.num_aligned
 
     def _summary(self, result: DensifyResult, num_aligned: int, store: Store) -> DensifySummary:

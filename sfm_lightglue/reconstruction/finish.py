@@ -22,8 +22,9 @@ from sfm_lightglue.mapping.georegistration import georegister
 from sfm_lightglue.mapping.incremental import adjustment_like
 from sfm_lightglue.mapping.judgement import JudgedModel, judge_models
 from sfm_lightglue.reconstruction.densified_summary import problem_of_change, summary_of_models
-from sfm_lightglue.reconstruction.refine_model import refine_model
+from sfm_lightglue.reconstruction.refine_model import complete_tracks, refine_model
 from sfm_lightglue.refinement.config import RefinementConfig
+from sfm_lightglue.refinement.tracks import RefinementReport
 from sfm_lightglue.scene.local_frame import local_positions
 from sfm_lightglue.stages.allowed_pixels import AllowedPixels
 from sfm_lightglue.stages.clock import Clock
@@ -93,7 +94,11 @@ class Finishing:
     def _finished_and_judged(self, judged: JudgedModel, found: FoundKeypoints, database: Path) -> JudgedModel:
         if judged.verdict.outcome == "rejected" or judged.model.num_points3D() == 0:
             return self._with_all_keypoints(judged)
-        finished = self._judged_again(judged, self._finished(judged.model, found), database)
+        model, report = self._finished(judged.model, found)
+        finished = self._judged_again(judged, model, database)
+        if finished.model is model and report is not None:
+            with self.clock.stage("refine"):
+                complete_tracks(model, report)
         found.take(finished.model)
         return finished
 
@@ -102,8 +107,12 @@ class Finishing:
             return judged
         return replace(judged, model=with_all_keypoints(judged.model, self.dense))
 
-    def _finished(self, mapped: pycolmap.Reconstruction, found: FoundKeypoints) -> pycolmap.Reconstruction:
+    def _finished(
+        self, mapped: pycolmap.Reconstruction, found: FoundKeypoints
+    ) -> tuple[pycolmap.Reconstruction, RefinementReport | None]:
+        """The densified and refined model, and what the refinement found; None without one."""
         model, min_views = mapped, 2  # the rule of the mapping
+        report = None
         if self.density.is_on:
             with self.clock.stage("densify"):
                 is_last = not self.refinement.is_on  # it adjusts the model once more
@@ -128,10 +137,10 @@ class Finishing:
                 if model is mapped:
                     model = copy.deepcopy(mapped)  # it may be needed again
                 found.give(model)
-                self._refine(model, min_views)
-        return model
+                report = self._refine(model, min_views)
+        return model, report
 
-    def _refine(self, model: pycolmap.Reconstruction, min_views: int) -> None:
+    def _refine(self, model: pycolmap.Reconstruction, min_views: int) -> RefinementReport:
         report = refine_model(
             model,
             {image.name: image.path for image in self.images},
@@ -144,6 +153,7 @@ class Finishing:
             AllowedPixels(self.images),
         )
         logger.debug("refinement: %s", report)
+        return report
 
     def _judged_again(self, before: JudgedModel, model: pycolmap.Reconstruction, database: Path) -> JudgedModel:
         """The finished model, or the one before if the finished one is worse or fails a check."""

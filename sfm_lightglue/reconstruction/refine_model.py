@@ -37,7 +37,8 @@ def refine_model(
 ) -> RefinementReport:
     """Move the keypoints of a model to sub-pixel precision, and adjust poses and points with it.
 
-    Models of rigs with several sensors are adjusted without the precision of the keypoints.
+    Models of rigs with several sensors are adjusted without the precision of the keypoints. What is found in further
+    images is not added: see `complete_tracks`.
 
     Args:
         model: changed in place.
@@ -47,8 +48,7 @@ def refine_model(
         task: that was mapped, for the constant cameras, the known poses and the number of threads.
         executor: for the images.
         progress: called with the stage "refine".
-        min_views: points that are left with fewer observations are removed; more than 2 for a densified model. Those
-            that are found in further images do not count.
+        min_views: points that are left with fewer observations are removed; more than 2 for a densified model.
         allows: as for `refine_tracks`.
     """
     num_steps = 1  # the adjustment
@@ -67,8 +67,18 @@ def refine_model(
         filter_like(mapper_config, task)(model)
     else:
         adjustment_like(mapper_config, task)(model)
-    num_changes = remove_short_tracks(model, min_views) + add_found(model, report.found, _MAX_FOUND_ERROR_PX)
-    if num_changes > 0:
+    if remove_short_tracks(model, min_views) > 0:
         model.update_point_3d_errors()
     progress("refine", num_steps, num_steps)
     return report
+
+
+def complete_tracks(model: pycolmap.Reconstruction, report: RefinementReport) -> int:
+    """Add what a refinement found in further images, if it fits the adjusted model; returns how many observations.
+
+    A model is judged before it, by what the adjustment was made from.
+    """
+    num_added = add_found(model, report.found, _MAX_FOUND_ERROR_PX)
+    if num_added > 0:
+        model.update_point_3d_errors()
+    return num_added
