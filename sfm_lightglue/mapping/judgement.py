@@ -27,7 +27,7 @@ from sfm_lightglue.mapping.pair_agreement import (
 from sfm_lightglue.mapping.verdict import CENTERS_CHECK, Check, ImageReason, ImageVerdict, ModelVerdict, Outcome
 from sfm_lightglue.types import ImagePair
 
-JUDGEMENT_VERSION = 26
+JUDGEMENT_VERSION = 27
 """Part of a model's key. Raise it when the same model would get another verdict, when a scene would be mapped again
 for another reason or with other cameras, or when other models would be merged."""
 

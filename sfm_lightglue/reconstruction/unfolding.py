@@ -102,8 +102,9 @@ def map_unfolded(
 
     Pairs between these places that contradict the folded model are weighed again: they may be those that are right. If
     a model is still folded at last, it is cut into the groups of images that agree with each other. A fold shows that
-    the scene has twins, also if the pairs did not. If models that may be folded remain, or images are left, pairs are
-    weighed as in a scene with twins, and it is mapped again: those that were left out may be true ones.
+    the scene has twins, also if the pairs did not, and so do many signs of a fold. If models that may be folded remain,
+    or images are left, pairs are weighed as in a scene with twins, and it is mapped again: those that were left out may
+    be true ones.
 
     Then it is mapped without the pairs that join the places of models that may be folded, if these places stand out, by
     rare points or by the points that their images share. Otherwise, a model whose signs of a fold leave hardly a doubt
@@ -143,6 +144,7 @@ def map_unfolded(
     is_contradicted = bool(filled.weighed.overlaps) and any(is_contradicted_only(each) for each in judged)
     is_contradicted = is_contradicted or bool(filled.weighed.apart)
     may_have_twins = was_folded or (num_published(judged) == 0 and is_contradicted)
+    may_have_twins = may_have_twins or bool(pairs_between_places(judged, filled.weighed.kept))
     if _is_unsure(judged):
         is_asked = may_have_twins and not filled.weighed.has_twins
     else:
