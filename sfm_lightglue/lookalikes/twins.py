@@ -47,10 +47,11 @@ _UNLIKE = 0.5
 model of a rendered house with equal sides, a quarter above .5 in a right one of a rendered square, where few keypoints
 of each pair are compared."""
 
-_MIN_UNLIKE, _MIN_UNLIKE_FRACTION = 3, 0.6
+_MIN_UNLIKE, _MIN_UNLIKE_FRACTION = 3, 0.45
 """Number of pairs from nearly one place that look true, and whose surroundings are unlike, from which a scene without a
-known order may have twins that nothing tells apart, and their fraction of all such pairs. It is .6 in a folded model of
-a rendered house with equal sides, at most .3 in right ones of rendered scenes, and 0 in nine sets of photographs."""
+known order may have twins that nothing tells apart, and their fraction of all such pairs. It is .57 to 1 in folded
+models of rendered houses with equal sides, at most .3 in right ones of rendered scenes, and 0 in nine sets of
+photographs."""
 
 _USUAL_LOGIT = -0.5
 """Logit of a pair with the median of the evidence below: most pairs of twins are wrong."""

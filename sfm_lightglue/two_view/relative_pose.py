@@ -30,7 +30,7 @@ PoseVerdict = Literal["general", "planar", "pure_rotation", "too_few"]
 EXIF_LOG_SIGMA = 0.02
 """Standard deviation of the logarithm of a focal length from EXIF data: a rounded, nominal value."""
 
-POSE_VERSION = 8
+POSE_VERSION = 9
 """Part of the keys of results. Raise it when the same input starts to give another result."""
 
 _MIN_KEPT = 0.8

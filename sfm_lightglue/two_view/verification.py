@@ -41,7 +41,7 @@ from sfm_lightglue.two_view.pose import poses_from_homography, refine_poses
 from sfm_lightglue.two_view.pose_batch import PointPairs, Poses, inlier_masks, pose_qualities, poses_from_essentials
 from sfm_lightglue.types import Camera, Features, Matches, Rejected, TwoViewGeometry, TwoViewKind
 
-_VERDICT_VERSION = 7
+_VERDICT_VERSION = 8
 """Part of the store's keys. Raise it when the same matches start to give another verdict or pose."""
 
 _MAX_NOISE_RATIO = 1.3
