@@ -102,13 +102,14 @@ def test_things_that_move_are_no_unlike_surroundings(seen: list[Seen]) -> None:
     assert not judged(shuffled(seen))[2].is_unlike.any()
 
 
-def test_a_few_pairs_with_unlike_surroundings_are_told_only_if_they_are_most() -> None:
+def test_a_few_pairs_with_unlike_surroundings_are_told_only_if_they_are_many() -> None:
     unlike, like = PairCues(surroundings_conflict=1.0), PairCues(surroundings_conflict=-3.0)
     logits = np.full(5, 2.0)
     assert unlike_surroundings([unlike] * 3 + [like] * 2, logits).tolist() == [True] * 3 + [False] * 2
+    assert unlike_surroundings([unlike] * 13 + [like] * 10, np.full(23, 2.0)).sum() == 13  # a house, in random order
     hardly = PairCues(surroundings_conflict=0.4)  # as some pairs of a right model of a square have
     assert not unlike_surroundings([hardly] * 3 + [like] * 2, logits).any()
     assert not unlike_surroundings([unlike] * 2, logits[:2]).any()
-    assert not unlike_surroundings([unlike] * 3 + [like] * 3, np.full(6, 2.0)).any()
+    assert not unlike_surroundings([unlike] * 3 + [like] * 4, np.full(7, 2.0)).any()
     assert not unlike_surroundings([unlike] * 3, np.array([2.0, 2.0, -1.0])).any()
     assert not unlike_surroundings([], np.zeros(0)).any()
