@@ -139,7 +139,8 @@ def expected_in(
     with np.errstate(all="ignore"):  # not finite where it cannot be projected
         xy = np.asarray(camera.img_from_cam(in_camera), np.float64).reshape(-1, 2)
         warps = views.pixels_of(image, seen.positions, points) @ planes[points]
-        scales = np.sqrt(np.abs(warps[:, 0, 0] * warps[:, 1, 1] - warps[:, 0, 1] * warps[:, 1, 0]))
+        areas = warps[:, 0, 0] * warps[:, 1, 1] - warps[:, 0, 1] * warps[:, 1, 0]
+        scales = np.sqrt(np.maximum(areas, 0))  # negative: mirrored, by a distortion beyond the field of view
         is_similar = (scales * _MAX_SCALE >= 1) & (scales <= _MAX_SCALE)
         is_inside = ((xy >= 0) & (xy <= [camera.width, camera.height])).all(axis=1)
     return Expected(points, xy, warps).chosen(np.flatnonzero(is_similar & is_inside))
