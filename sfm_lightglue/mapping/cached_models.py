@@ -111,8 +111,8 @@ class MapStatistics:
         pairs: of the scene.
         undecodable: images whose header could be read, but not their pixels.
         camera_groups: images that got another camera than in the scene.
-        num_found: keypoints at the end of those of an image that its extractor did not find, but the refinement, by
-            name; without images that have none.
+        num_found: how many of the last keypoints of an image the refinement added, by name; without images that have
+            none.
     """
 
     models: tuple[ModelStatistics, ...]

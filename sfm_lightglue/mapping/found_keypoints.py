@@ -24,7 +24,7 @@ class FoundKeypoints:
         self._pixels_from_name: dict[str, Float64Array] = {}
 
     def take(self, model: pycolmap.Reconstruction) -> None:
-        """Take over what a model has more than those before, whose keypoints it was given."""
+        """Remember the keypoints that a model has beyond those known so far, which it was given."""
         for image in self._images(model):
             if image.num_points2D() > len(self._pixels_from_name.get(image.name, ())):
                 self._pixels_from_name[image.name] = pixels_of(image)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm_lightglue.arrays import AnyArray, Float32Array
+from sfm_lightglue.arrays import AnyArray, Float32Array, Float64Array
 from sfm_lightglue.colmap.database_reader import camera_from_pycolmap
+from sfm_lightglue.colmap.image_points import pixels_of
 from sfm_lightglue.colmap.model import find_map, read_model
 from sfm_lightglue.colmap.model_database import read_stored_keypoints
 from sfm_lightglue.errors import DataError, ReconstructionError
 from sfm_lightglue.mapping.cached_models import PackedModels, load_models
+from sfm_lightglue.mapping.extend_keypoints import RowsFromName
 from sfm_lightglue.mapping.model_files import CLOUD_MODEL
 from sfm_lightglue.messages import shortened, shown_path
 from sfm_lightglue.reconstruction.densified_files import digest_of_model
@@ -55,6 +57,24 @@ class ExtensionBase:
     def num_found(self, name: str) -> int:
         """How many of the last keypoints of an image are not from its extractor, but from the refinement."""
         return 0 if self.packed is None else self.packed.statistics.num_found.get(name, 0)
+
+    def keypoints_of(
+        self, features: SceneFeatures, names: Iterable[str], database: Path, is_ours: bool
+    ) -> dict[str, Float64Array]:
+        """Pixels [N, 2] of all keypoints of images that may come in; some may be in another model of the run.
+
+        Args:
+            features: of the images.
+            names: of the images.
+            database: that of the run.
+            is_ours: whether it has the keypoints of the features, and then what the refinement found.
+        """
+        pixels = {name: features.dense(name).keypoints.astype(np.float64) for name in names}
+        for name, stored in read_stored_keypoints(database) if is_ours else ():
+            num_found = self.num_found(name)
+            if name in pixels and num_found > 0:
+                pixels[name] = np.concatenate([pixels[name], stored[-num_found:].astype(np.float64)])
+        return pixels
 
     def read_detected(self) -> Iterator[tuple[str, Float32Array]]:
         """Name and pixels [N, 2] of the keypoints in the database that extractors found.
@@ -167,6 +187,23 @@ def require_same_dense_layer(base: ExtensionBase, features: SceneFeatures) -> No
                 " `extractor.max_keypoints_dense`); give the options of its run, or run the same command once without"
                 " extending"
             )
+
+
+def is_refined(model: pycolmap.Reconstruction, rows_from_name: RowsFromName, features: SceneFeatures) -> bool:
+    """Whether keypoints of a model are elsewhere than where they were detected.
+
+    Args:
+        model: with all keypoints.
+        rows_from_name: keypoints of the rows of the features of all images.
+        features: of the images.
+    """
+    for image_id in sorted(model.reg_image_ids()):
+        image = model.images[image_id]
+        if image.name in features:
+            pixels = pixels_of(image)[rows_from_name[image.name]]
+            if not np.allclose(pixels, features.dense(image.name).keypoints, atol=1e-3):
+                return True
+    return False
 
 
 def unpacked_model(files: Mapping[str, AnyArray], path: str, work: Path) -> pycolmap.Reconstruction:

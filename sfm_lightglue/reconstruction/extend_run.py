@@ -15,7 +15,6 @@ import numpy as np
 
 from sfm_lightglue.arrays import Float32Array, IndexArray
 from sfm_lightglue.colmap.database_writer import DatabaseWriter
-from sfm_lightglue.colmap.image_points import pixels_of
 from sfm_lightglue.colmap.model_database import (
     read_matched_pairs,
     read_stored_names,
@@ -44,7 +43,7 @@ from sfm_lightglue.pairs.pair_sets import IndexedPairs, pairs_digest
 from sfm_lightglue.pairs.transitive import connected_images
 from sfm_lightglue.reconstruction.components import Components
 from sfm_lightglue.reconstruction.config import ReconstructConfig
-from sfm_lightglue.reconstruction.extend_base import ExtendedScene, ExtensionBase, unpacked_model
+from sfm_lightglue.reconstruction.extend_base import ExtendedScene, ExtensionBase, is_refined, unpacked_model
 from sfm_lightglue.reconstruction.extend_finish import ExtensionFinishing
 from sfm_lightglue.reconstruction.extend_judgement import ExtensionJudge, as_registered
 from sfm_lightglue.reconstruction.extend_matching import CHOSEN, ArrivalMatching, MatchedArrivals
@@ -266,9 +265,11 @@ class ExtensionJob:
             self.progress,
         )
         with self.clock.stage("map"):
-            pixels = {name: self.features.dense(name).keypoints.astype(np.float64) for name in prepared.arrivals}
-            known = {model.images[image_id].camera_id for image_id in model.reg_image_ids()}
-            arrivals = read_arrivals(task.database, prepared.arrivals, pixels, known)
+            pixels = self.base.keypoints_of(
+                self.features, prepared.arrivals, prepared.database, prepared.has_our_keypoints
+            )
+            cameras = {model.images[image_id].camera_id for image_id in model.reg_image_ids()}
+            arrivals = read_arrivals(task.database, prepared.arrivals, pixels, cameras)
             if not prepared.has_our_keypoints:
                 extending.observe(model, prepared.matched.links)
             added = extending.register(model, arrivals, prepared.matched.links)
@@ -285,7 +286,7 @@ class ExtensionJob:
             self.clock,
             self.executor,
             prepared.has_our_keypoints,
-            prepared.model if self._is_refined(prepared) else None,
+            prepared.model if is_refined(prepared.model, prepared.rows_from_name, self.features) else None,
         )
         finishing.finish(model, added, num_views_of_points(prepared.model))
         with self.clock.stage("map"):
@@ -298,17 +299,6 @@ class ExtensionJob:
         if model.num_reg_images() == prepared.model.num_reg_images():
             return None, taken, None
         return judge.with_signs(prepared.model, judged), taken, None
-
-    def _is_refined(self, prepared: PreparedExtension) -> bool:
-        """Whether keypoints of the model before are elsewhere than where they were detected."""
-        images = (prepared.model.images[image_id] for image_id in sorted(prepared.model.reg_image_ids()))
-        for image in images:
-            if image.name not in self.features:
-                continue
-            rows = prepared.rows_from_name[image.name]
-            if not np.allclose(pixels_of(image)[rows], self.features.dense(image.name).keypoints, atol=1e-3):
-                return True
-        return False
 
     def _kept(
         self,

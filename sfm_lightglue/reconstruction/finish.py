@@ -76,8 +76,8 @@ class Finishing:
     def finish(self, judged: Sequence[JudgedModel]) -> list[JudgedModel]:
         """Densify and refine the published models; rejected ones, and models without points, keep their points.
 
-        With a dense layer, all models get its keypoints, and what the refinement of one adds to an image, those of the
-        same image in others get too: so they fit the published database.
+        With a dense layer, all models get its keypoints. What the refinement of one model adds to those of an image is
+        given to the same image in the other models, too: so all fit the published database.
         """
         # pycolmap changes the header of a database that it opens, so the one that is published is not opened.
         copy_path = self.task.work / "judging.db"

@@ -76,7 +76,7 @@ def refine_model(
 def complete_tracks(model: pycolmap.Reconstruction, report: RefinementReport) -> int:
     """Add what a refinement found in further images, if it fits the adjusted model; returns how many observations.
 
-    A model is judged before it, by what the adjustment was made from.
+    Judge a model before this: these observations had no part in its adjustment.
     """
     num_added = add_found(model, report.found, _MAX_FOUND_ERROR_PX)
     if num_added > 0:

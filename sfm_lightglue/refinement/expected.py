@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import Float64Array, IndexArray
+from sfm_lightglue.arrays import Float64Array, IndexArray, Int32Array
 from sfm_lightglue.refinement.observations import Observations, add_keypoints
 from sfm_lightglue.refinement.planes import PlaneViews
 
@@ -19,7 +19,7 @@ _MAX_ANGLE_DEG = 45.0
 """Largest angle between the rays of the reference and of the image, beyond which patches look too different."""
 
 _MAX_SCALE = 2.0
-"""Largest ratio of the sizes of a patch in the image and in the reference, one way or the other."""
+"""Largest distance of the samples of the template in pixels of the image; the smallest one is its inverse."""
 
 _FULL_SIZE_PX = 1600
 """Longer side in pixels of the images for which the limit of the error holds as it is."""
@@ -146,7 +146,7 @@ def expected_in(
     return Expected(points, xy, warps).chosen(np.flatnonzero(is_similar & is_inside))
 
 
-def _among_observed(observed: IndexArray, neighbours: IndexArray) -> IndexArray:
+def _among_observed(observed: IndexArray, neighbours: Int32Array) -> IndexArray:
     """Ascending rows of the points that are not observed, but enough of those around them.
 
     Args:

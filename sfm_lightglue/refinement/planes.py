@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pycolmap
 
-from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray
+from sfm_lightglue.arrays import BoolArray, Float64Array, IndexArray, Int32Array
 from sfm_lightglue.refinement.observations import Observations
 
 _NUM_NEIGHBOURS = 16
@@ -40,7 +40,7 @@ class PlaneViews:
     directions: Float64Array
     mean_directions: Float64Array
     axes: Float64Array
-    neighbours: IndexArray
+    neighbours: Int32Array
 
     def pixels_of(self, image: pycolmap.Image, positions: Float64Array, points: IndexArray) -> Float64Array:
         """Derivatives [C, 2, 2] of the pixels of an image by the position on the planes of some points.
@@ -94,19 +94,19 @@ def _derivatives(image: pycolmap.Image, positions: Float64Array, axes: Float64Ar
     return derivatives
 
 
-def _nearest(positions: Float64Array) -> IndexArray:
+def _nearest(positions: Float64Array) -> Int32Array:
     """Rows [P, K] of the nearest points of each point, with itself; without columns if there are too few points."""
     num_neighbours = min(_NUM_NEIGHBOURS, len(positions))
     if num_neighbours < _MIN_NEIGHBOURS:
-        return np.zeros((len(positions), 0), np.int64)
+        return np.zeros((len(positions), 0), np.int32)
     middle = np.median(positions, axis=0)
     centered = (positions - middle).astype(np.float32)
     tree = cv2.flann_Index(centered, _KD_TREE)  # type: ignore[attr-defined]
     rows, _ = tree.knnSearch(centered, num_neighbours, params=_EXACT)
-    return np.asarray(rows, np.int64)
+    return np.asarray(rows, np.int32)
 
 
-def _normals(positions: Float64Array, neighbours: IndexArray, mean_directions: Float64Array) -> Float64Array:
+def _normals(positions: Float64Array, neighbours: Int32Array, mean_directions: Float64Array) -> Float64Array:
     """Unit normals [P, 3] of the planes through the nearest points, else the mean viewing directions."""
     if neighbours.shape[1] == 0:
         return mean_directions

@@ -187,6 +187,8 @@ class _Refinement:
     """[M] whether the observation was aligned before."""
     allows: Callable[[str, Float64Array], BoolArray] | None
     """Whether points may be found at pixels of an image, by its name."""
+    point_ids: IndexArray
+    """[P] ids of the points."""
     kept: _KeptImages = field(default_factory=_KeptImages)
     """Images that `extract` has read and `align` needs."""
 
@@ -210,7 +212,8 @@ class _Refinement:
         num_points = len(references)
         templates, has_template = np.zeros((num_points, size, size), np.uint8), np.zeros(num_points, np.bool_)
         predicted = references, spacings, views, planes, warps
-        return cls(model, seen, path_from_name, config, *predicted, templates, has_template, is_settled, allows)
+        ids = np.array(seen.point_ids, np.int64)
+        return cls(model, seen, path_from_name, config, *predicted, templates, has_template, is_settled, allows, ids)
 
     def extract(self, row: int) -> bool:
         """Sample the templates of the points whose reference is in an image; returns whether it can be read."""
@@ -252,22 +255,23 @@ class _Refinement:
         is_found = self._is_good(other, expected.xy, _MIN_FOUND_CORRELATION, max_shift_px)
         if self.allows is not None:
             is_found &= self.allows(self.model.images[seen.image_ids[row]].name, other.centers)
-        ids = np.array(seen.point_ids, np.int64)[expected.points[is_found]]
+        ids = self.point_ids[expected.points[is_found]]
         images = np.full(len(ids), seen.image_ids[row])
         return _Aligned(rows, own, is_good, Found(images, ids, other.centers[is_found]))
 
-    def _is_good(self, found: Alignment, xy: Float64Array, min_correlation: float, max_shift_px: float) -> BoolArray:
+    def _is_good(self, aligned: Alignment, xy: Float64Array, min_correlation: float, max_shift_px: float) -> BoolArray:
         """Which alignments from the first pixels [N, 2] are within the limits."""
-        is_sure = (found.after >= min_correlation) & (found.sigmas_px <= self.config.max_sigma_px)
-        return np.asarray(is_sure & (np.linalg.norm(found.centers - xy, axis=1) <= max_shift_px))
+        is_sure = (aligned.after >= min_correlation) & (aligned.sigmas_px <= self.config.max_sigma_px)
+        return np.asarray(is_sure & (np.linalg.norm(aligned.centers - xy, axis=1) <= max_shift_px))
 
     def _expected(self, row: int, image: Pyramid) -> Expected:
         """The points that are to be looked for in an image."""
         if not self.config.complete_tracks:
             return Expected.none()
-        found = expected_in(self.model, self.seen, self.views, self.references, self.planes, row)
-        found = found.chosen(np.flatnonzero(self.has_template[found.points]))
-        return found.chosen(np.flatnonzero(image.contains(found.xy, found.warps, self.config.patch_size)))
+        expected = expected_in(self.model, self.seen, self.views, self.references, self.planes, row)
+        expected = expected.chosen(np.flatnonzero(self.has_template[expected.points]))
+        is_inside = image.contains(expected.xy, expected.warps, self.config.patch_size)
+        return expected.chosen(np.flatnonzero(is_inside))
 
     def _compared(self, row: int) -> BoolArray:
         """Which observations of an image are to be aligned with another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pycolmap
@@ -11,8 +12,9 @@ import pytest
 
 from sfm_lightglue.execution.executor import ThreadExecutor
 from sfm_lightglue.refinement.config import RefinementConfig
-from sfm_lightglue.refinement.expected import Found, add_found
+from sfm_lightglue.refinement.expected import Found, add_found, expected_in
 from sfm_lightglue.refinement.observations import read_observations
+from sfm_lightglue.refinement.planes import choose_references, planes_from_samples, view_planes
 from sfm_lightglue.refinement.tracks import refine_tracks
 from sfm_lightglue.synthetic import render_scene
 from tests.helpers.refinable_models import exact_model, written
@@ -139,6 +141,30 @@ def test_what_does_not_fit_the_adjusted_model_is_not_added(paths):
     assert not model.exists_point3D(removed)
     assert lengths == {point_id: len(model.points3D[point_id].track.elements) for point_id in (moved, behind)}
     assert model.compute_num_observations() - num_before <= others.sum()
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_MAX_ANGLE_DEG", 0.0), ("_MAX_SCALE", 0.5), ("_MIN_SEEN", 1.1)])
+def test_images_with_another_view_of_the_surface_are_not_asked(paths, monkeypatch, limit, value):
+    """No image is within these impossible limits."""
+    monkeypatch.setattr(f"sfm_lightglue.refinement.expected.{limit}", value)
+    assert len(refine_tracks(incomplete()[0], paths).found) == 0
+
+
+def test_points_behind_an_image_and_mirrored_ones_are_not_expected():
+    model, _ = incomplete()
+    seen = read_observations(model)
+    views = view_planes(model, seen)
+    references, spacings = choose_references(seen, views)
+    planes = planes_from_samples(views, references, spacings)
+    expected = expected_in(model, seen, views, references, planes, 0)
+    image = model.images[seen.image_ids[0]]
+    for row, xy in zip(expected.points, expected.xy, strict=True):
+        np.testing.assert_allclose(image.project_point(seen.positions[row]), xy, atol=1e-6)
+    assert len(expected.points) > 10
+    mirrored = planes[:, :, ::-1]
+    assert len(expected_in(model, seen, views, references, mirrored, 0).points) == 0
+    behind = replace(seen, positions=2 * image.projection_center() - seen.positions)
+    assert len(expected_in(model, behind, views, references, planes, 0).points) == 0
 
 
 def test_few_points_have_no_surface_around_them(paths):
