@@ -99,6 +99,7 @@ class Finishing:
         if finished.model is model and report is not None:
             with self.clock.stage("refine"):
                 complete_tracks(model, report)
+                finished = _with_points_counted(finished)
         found.take(finished.model)
         return finished
 
@@ -185,6 +186,17 @@ class Finishing:
         checks = dict(before.verdict.checks) | dict(after.verdict.checks)
         verdict = replace(before.verdict, checks=checks, images=dict(sorted(images.items())))
         return JudgedModel(after.model, verdict)
+
+
+def _with_points_counted(judged: JudgedModel) -> JudgedModel:
+    """A model whose images got further observations after its judgement, with the numbers of their points."""
+    images = (judged.model.images[image_id] for image_id in judged.model.reg_image_ids())
+    num_points = {image.name: image.num_points3D for image in images}
+    verdicts = {
+        name: replace(image, num_points=num_points.get(name, image.num_points))
+        for name, image in judged.verdict.images.items()
+    }
+    return replace(judged, verdict=replace(judged.verdict, images=verdicts))
 
 
 def move_to_metres(scene: Scene, judged: JudgedModel) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sfm_lightglue.errors import SfmError
 from sfm_lightglue.execution.progress import Progress, WorkProgress, silent
+from sfm_lightglue.store.atomic_file import part_beside
 from sfm_lightglue.store.json_bytes import json_bytes
 from sfm_lightglue.store.store import Store
 from sfm_lightglue.version import __version__
@@ -138,7 +139,7 @@ class RunLog:
             "host": platform.node(),
             "message": message,
         }
-        part = self._folder / f".{STATE_NAME}.{os.getpid()}"
+        part = part_beside(self._folder / STATE_NAME)  # of a killed run, it is removed like all part files
         try:
             part.write_bytes(json_bytes(state, indent=1) + b"\n")
             os.replace(part, self._folder / STATE_NAME)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +69,10 @@ def test_models_that_share_images_have_the_keypoints_of_the_database(
     assert num_first > 0
     assert counts(first) == counts(second)
     check_database(tmp_path, [first, second])
+    images = json.loads((tmp_path / "run.json").read_text())["summary"]["images"]
+    assert {name: image["num_points"] for name, image in images.items()} == {
+        image.name: image.num_points3D for image in first.images.values()
+    }
     of_second = {image.name: point_ids_of(image)[before[image.name] :] for image in second.images.values()}
     of_first = {image.name: point_ids_of(image)[before[image.name] :] for image in first.images.values()}
     for name in before:
@@ -82,10 +88,11 @@ def test_a_densified_model_has_longer_tracks_with_what_is_found(
     small_scene_dir: Path, finished: Path, tmp_path: Path
 ) -> None:
     lengths = []
+    shutil.copytree(finished, tmp_path / "out")  # its store gets more features
     for completes in (False, True):
         values = {"num_threads": 1, "density": {"level": "dense"}, "refine": {"complete_tracks": completes}}
         config = DensifyConfig.from_mapping(values)
         output = tmp_path / str(completes)
-        densify(finished, images=small_scene_dir / "images", output=output, config=config)
+        densify(tmp_path / "out", images=small_scene_dir / "images", output=output, config=config)
         lengths.append(read_model(output / "sparse" / "0").compute_mean_track_length())
     assert lengths[1] > lengths[0]

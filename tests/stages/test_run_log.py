@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from sfm_lightglue.errors import DataError
 from sfm_lightglue.stages.run_log import LOG_NAME, STATE_NAME, RunLog, run_log
+from sfm_lightglue.store.atomic_file import ABANDONED_AFTER_S
 from sfm_lightglue.store.store import Store
 
 
@@ -100,6 +102,25 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> No
     log.progress("extract", 0, 1)
     log.end("done", "finished")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_what_a_killed_run_leaves_of_its_state_is_removed_by_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("sfm_lightglue.stages.run_log.os.replace", killed)
+        RunLog("reconstruct").open(tmp_path)
+    (part,) = (path for path in tmp_path.iterdir() if path.name.startswith("."))
+    old = time.time() - ABANDONED_AFTER_S - 1
+    os.utime(part, (old, old))
+    Store(tmp_path)
+    assert not part.exists()
 
 
 class Told:

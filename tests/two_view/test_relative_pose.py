@@ -168,7 +168,7 @@ def test_the_name_of_the_estimator_is_not_part_of_the_keys():
     names = [field.name for field in dataclasses.fields(TwoViewConfig) if field.name != "estimator"]
     values = [(name, float | int, getattr(TwoViewConfig(), name)) for name in names]
     before = dataclasses.make_dataclass("TwoViewConfig", values, frozen=True)()
-    assert make_key(*verification_identity(TwoViewConfig())) == make_key(f"7-opencv-{cv2.__version__}-magsac-2", before)
+    assert make_key(*verification_identity(TwoViewConfig())) == make_key(f"8-opencv-{cv2.__version__}-magsac-2", before)
 
 
 def test_each_estimator_has_its_own_keys(tmp_path):
