@@ -21,8 +21,8 @@ _MAX_ANGLE_DEG = 45.0
 _MAX_SCALE = 2.0
 """Largest distance of the samples of the template in pixels of the image; the smallest one is its inverse."""
 
-_FULL_SIZE_PX = 1600
-"""Longer side in pixels of the images for which the limit of the error holds as it is."""
+FULL_SIZE_PX = 1600
+"""Longer side in pixels of the images for which limits in pixels hold as they are."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -101,7 +101,7 @@ def add_found(model: pycolmap.Reconstruction, found: Found, max_error_px: float)
         in_camera = xyz @ cam_from_world[:, :3].T + cam_from_world[:, 3]
         with np.errstate(all="ignore"):  # not finite where it cannot be projected
             errors = np.linalg.norm(np.asarray(camera.img_from_cam(in_camera)) - found.xy[rows], axis=1)
-        limit = max_error_px * max(1.0, max(camera.width, camera.height) / _FULL_SIZE_PX)
+        limit = max_error_px * max(1.0, max(camera.width, camera.height) / FULL_SIZE_PX)
         rows = rows[(errors <= limit) & (in_camera[:, 2] > 0)]
         add_keypoints(model, image_id, found.xy[rows], found.point_ids[rows])
     return int(model.compute_num_observations() - num_before)
@@ -115,7 +115,7 @@ def expected_in(
     planes: Float64Array,
     row: int,
 ) -> Expected:
-    """The points that an image should show, because it observes most of those around them from a similar direction.
+    """The points that an image should show, because it observes enough of those around them from a similar direction.
 
     Args:
         model: poses and cameras.

@@ -83,7 +83,7 @@ def move_keypoints(model: pycolmap.Reconstruction, image_id: int, keypoints: Ind
         points2D[keypoint].xy = pixel
 
 
-def add_keypoints(model: pycolmap.Reconstruction, image_id: int, xy: Float64Array, point_ids: IndexArray) -> IndexArray:
+def add_keypoints(model: pycolmap.Reconstruction, image_id: int, xy: Float64Array, point_ids: IndexArray) -> None:
     """Add keypoints to an image, after those that it has, each of which observes a point.
 
     Args:
@@ -91,9 +91,6 @@ def add_keypoints(model: pycolmap.Reconstruction, image_id: int, xy: Float64Arra
         image_id: of the image.
         xy: [N, 2] pixels of the stored image, COLMAP convention.
         point_ids: [N] of the points.
-
-    Returns:
-        [N] indices of the keypoints.
     """
     points2D = model.images[image_id].points2D
     first = len(points2D)
@@ -101,4 +98,3 @@ def add_keypoints(model: pycolmap.Reconstruction, image_id: int, xy: Float64Arra
         points2D.append(pycolmap.Point2D(pixel))
     for keypoint, point_id in enumerate(point_ids.tolist(), start=first):
         model.add_observation(point_id, pycolmap.TrackElement(image_id, keypoint))
-    return np.arange(first, len(points2D))

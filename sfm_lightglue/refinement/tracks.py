@@ -17,7 +17,7 @@ from sfm_lightglue.execution.progress import Progress, silent
 from sfm_lightglue.images.image import Image
 from sfm_lightglue.refinement.alignment import Alignment, align
 from sfm_lightglue.refinement.config import RefinementConfig
-from sfm_lightglue.refinement.expected import Expected, Found, expected_in
+from sfm_lightglue.refinement.expected import FULL_SIZE_PX, Expected, Found, expected_in
 from sfm_lightglue.refinement.observations import Observations, move_keypoints, read_observations
 from sfm_lightglue.refinement.patches import Pyramid, grid
 from sfm_lightglue.refinement.planes import PlaneViews, choose_references, planes_from_samples, view_planes
@@ -30,9 +30,6 @@ DETECTED_SIGMA_PX = 0.4
 
 _REDUCED_SIZE_PX = 4000
 """Longer side in pixels to which very large images may be reduced."""
-
-_FULL_SHIFT_SIZE_PX = 1600
-"""Longer side in pixels of the images for which `max_shift_px` holds as it is."""
 
 _MIN_FOUND_CORRELATION = 0.85
 """Smallest normalised correlation of the patch of a point with an image in which it is looked for."""
@@ -94,8 +91,8 @@ def refine_tracks(
     raises the correlation, if the patches do not correlate well, if it would move too far, or if its position along an
     edge is not certain. The model should be adjusted afterwards: poses and points stay as they are.
 
-    The patch of a point is also looked for in images that observe most of the points around it, but not the point. What
-    is found is not in the model yet, because an adjustment with it is less exact: see `add_found`.
+    The patch of a point is also looked for in images that observe enough of the points around it, but not the point.
+    What is found is not in the model yet, because an adjustment with it is less exact: see `add_found`.
 
     Args:
         model: the pixels of keypoints that observe points are changed in place.
@@ -241,7 +238,7 @@ class _Refinement:
         assert image is not None  # it was read by `extract`
         rows = rows[image.contains(seen.xy[rows], self.warps[rows], config.patch_size)]
         expected = self._expected(row, image)
-        max_shift_px = config.max_shift_px * max(1.0, max(self._size(row)) / _FULL_SHIFT_SIZE_PX)
+        max_shift_px = config.max_shift_px * max(1.0, max(self._size(row)) / FULL_SIZE_PX)
         aligned = align(
             image,
             np.concatenate([seen.xy[rows], expected.xy]),

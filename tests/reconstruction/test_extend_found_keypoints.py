@@ -13,6 +13,7 @@ from sfm_lightglue.colmap.database_reader import read_database
 from sfm_lightglue.colmap.model import read_model
 from sfm_lightglue.mapping.cached_models import load_models
 from sfm_lightglue.reconstruction import extend as extend_module
+from sfm_lightglue.reconstruction.config import ReconstructConfig
 from sfm_lightglue.reconstruction.extend import extend
 from sfm_lightglue.reconstruction.extend_base import ExtensionBase
 from sfm_lightglue.reconstruction.run import reconstruct
@@ -36,15 +37,20 @@ def num_found(scene: Path) -> dict[str, int]:
     return models.statistics.num_found
 
 
+def reconstruct_without_added(source: Path, scene: Path, config: ReconstructConfig) -> None:
+    """Reconstruct the photos of a scene but those that are to come in."""
+    (scene / "images").mkdir(parents=True)
+    for path in sorted((source / "images").iterdir()):
+        if path.name not in ADDED:
+            shutil.copy(path, scene / "images")
+    reconstruct(scene, config=config)
+
+
 @pytest.mark.parametrize("level", ["sparse", "normal"])
 def test_found_keypoints_stay_and_others_are_matched(level: str, small_scene_dir: Path, tmp_path: Path) -> None:
     config = one_thread(extractor=EXTRACTOR, density={"level": level})
     scene, output = tmp_path / "scene", tmp_path / "scene" / "reconstruction"
-    (scene / "images").mkdir(parents=True)
-    for path in sorted((small_scene_dir / "images").iterdir()):
-        if path.name not in ADDED:
-            shutil.copy(path, scene / "images")
-    reconstruct(scene, config=config)
+    reconstruct_without_added(small_scene_dir, scene, config)
     before, found = read_model(output / "sparse" / "0"), num_found(scene)
     assert sum(found.values()) > 10
     for name in ADDED:
@@ -65,11 +71,7 @@ def test_an_image_of_another_model_comes_in_with_its_found_keypoints(
 ) -> None:
     config = one_thread(extractor=EXTRACTOR, density={"level": "sparse"})
     scene, output = tmp_path / "scene", tmp_path / "scene" / "reconstruction"
-    (scene / "images").mkdir(parents=True)
-    for path in sorted((small_scene_dir / "images").iterdir()):
-        if path.name not in ADDED:
-            shutil.copy(path, scene / "images")
-    reconstruct(scene, config=config)
+    reconstruct_without_added(small_scene_dir, scene, config)
     found = num_found(scene)
     other = max(found, key=lambda name: (found[name], name))
     original = extend_module.base_of_output

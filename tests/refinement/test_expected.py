@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from dataclasses import replace
 
@@ -16,21 +15,11 @@ from sfm_lightglue.refinement.expected import Found, add_found, expected_in
 from sfm_lightglue.refinement.observations import read_observations
 from sfm_lightglue.refinement.planes import choose_references, planes_from_samples, view_planes
 from sfm_lightglue.refinement.tracks import refine_tracks
-from sfm_lightglue.synthetic import render_scene
-from tests.helpers.refinable_models import exact_model, written
+from tests.helpers.refinable_models import written
+from tests.refinement.test_tracks import exact, scene
 
 NUM_LEFT_OUT = 10
 """One observation of so many is left out of the model."""
-
-
-@functools.cache
-def scene():
-    return render_scene(4, (320, 240), seed=1)
-
-
-@functools.cache
-def exact() -> pycolmap.Reconstruction:
-    return exact_model(scene())
 
 
 @pytest.fixture(scope="module")
